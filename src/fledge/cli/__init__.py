@@ -1,0 +1,1 @@
+"""(façade to be written)"""

@@ -1,0 +1,50 @@
+"""Configs: frozen, checked once at the edge; errors name the key and the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fledge.core.errors import InputError
+
+ConfigT = TypeVar("ConfigT", bound="Config")
+
+
+class Config(BaseModel):
+    """Base of every stage's config: keyword-only, frozen, no unknown keys.
+
+    A field's docstring (the string below it) is its documentation.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """Advice naming the known word closest to ``word``, or all of them."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def parse_config(kind: type[ConfigT], values: dict[str, Any], where: str) -> ConfigT:
+    """``values`` as a ``kind``; raises InputError naming ``where``, key, value and remedy."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise _explain(kind, error, where) from None
+
+
+def _explain(kind: type[Config], error: ValidationError, where: str) -> InputError:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return InputError(
+            f"{where}: unknown key {key!r}", remedy=nearest(key, list(kind.model_fields))
+        )
+    if first["type"] == "missing":
+        return InputError(f"{where}: {key!r} is required", remedy=f"set {key} = … in the recipe")
+    message = first["msg"].removeprefix("Value error, ")
+    return InputError(f"{where}: {key} = {first['input']!r} is not valid", remedy=message)

@@ -1,0 +1,200 @@
+"""A tokenizer.json folder in; text to token ids, ids to text, conversations to text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from fledge.core.errors import InputError
+from fledge.core.files import read_json, write_json
+from fledge.tokenizer.template import CHAT_TEMPLATE, ENDOFTEXT, IM_END, IM_START, render
+
+MODEL_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte-level BPE writes each byte as one printable character: that character -> the byte."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in set(plain)]
+    alphabet = {chr(byte): byte for byte in plain}
+    return alphabet | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+class Tokenizer:
+    """Text <-> token ids.  Lossless: ``decode(encode(text)) == text`` for any text in UTF-8.
+
+    ``encode`` reads special tokens in a text as plain characters, so that a document or a user
+    cannot forge a turn; ``encode_with_specials`` is for text that the chat template rendered.
+    """
+
+    def __init__(self, model: tokenizers.Tokenizer, config: Mapping[str, Any]) -> None:
+        self._aware = model
+        self._plain = tokenizers.Tokenizer.from_str(model.to_str())
+        self._plain.encode_special_tokens = True
+        self.config = dict(config)
+        self.chat_template: str = self.config.get("chat_template") or CHAT_TEMPLATE
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """The tokenizer in ``folder``; raises InputError when its files are missing or broken."""
+        path = Path(folder) / MODEL_FILE
+        if not path.is_file():
+            raise InputError(
+                f"{folder} has no {MODEL_FILE}", remedy="name a folder with a tokenizer or a model"
+            )
+        try:
+            model = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise InputError(f"{path} cannot be read: {error}", remedy="train it again") from None
+        config_path = Path(folder) / CONFIG_FILE
+        config = read_json(config_path) if config_path.is_file() else {}
+        separate = Path(folder) / "chat_template.jinja"
+        if separate.is_file():
+            config = {**config, "chat_template": separate.read_text(encoding="utf-8")}
+        return cls(model, config)
+
+    def save(self, folder: Path) -> None:
+        """Write ``tokenizer.json`` and ``tokenizer_config.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._aware.save(str(folder / MODEL_FILE))
+        write_json(folder / CONFIG_FILE, {**self.config, "chat_template": self.chat_template})
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, special ones included."""
+        return int(self._aware.get_vocab_size(with_added_tokens=True))
+
+    @cached_property
+    def endoftext_id(self) -> int:
+        """The id that begins a document and ends it."""
+        return self.token_id(ENDOFTEXT)
+
+    @cached_property
+    def im_start_id(self) -> int:
+        return self.token_id(IM_START)
+
+    @cached_property
+    def im_end_id(self) -> int:
+        """The id that ends a turn: where a chat answer stops."""
+        return self.token_id(IM_END)
+
+    def token_id(self, token: str) -> int:
+        """The id of a token by its text; raises InputError when there is none."""
+        found = self._aware.token_to_id(token)
+        if found is None:
+            raise InputError(
+                f"the tokenizer has no token {token}", remedy="use one trained by fledge"
+            )
+        return int(found)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; special tokens in it are read as characters."""
+        return list(self._plain.encode(text, add_special_tokens=False).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """``encode`` of many texts, on all cores."""
+        batch = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [list(encoding.ids) for encoding in batch]
+
+    def encode_with_specials(self, text: str) -> list[int]:
+        """Ids of text whose special tokens count as such (a rendered chat template)."""
+        return list(self._aware.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Iterable[int], *, specials: bool = False) -> str:
+        """Text of ids; broken UTF-8 becomes U+FFFD; special tokens are left out or written."""
+        return b"".join(self.token_bytes(i, specials=specials) for i in ids).decode(
+            "utf-8", "replace"
+        )
+
+    def token_bytes(self, token: int, *, specials: bool = False) -> bytes:
+        """The bytes a token stands for; a special token: none, or its name when asked."""
+        if token in self._special_ids:
+            return self._special_ids[token].encode() if specials else b""
+        return self._bytes[token] if 0 <= token < len(self._bytes) else b""
+
+    def tokens(self, text: str) -> list[tuple[int, int, int]]:
+        """(id, start, end) of each token, in code points of ``text``, for showing it."""
+        encoding = self._plain.encode(text, add_special_tokens=False)
+        return [(i, *offset) for i, offset in zip(encoding.ids, encoding.offsets, strict=True)]
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        add_generation_prompt: bool = False,
+    ) -> str:
+        """OpenAI-style messages as the text the model reads."""
+        return render(
+            self.chat_template,
+            messages,
+            tools,
+            add_generation_prompt,
+            bos_token="",
+            eos_token=IM_END,
+        )
+
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        add_generation_prompt: bool = False,
+    ) -> list[int]:
+        """Ids of a conversation; special tokens inside its contents are read as characters."""
+        shielded, marks = _shield(messages)
+        text = self.apply_chat_template(
+            shielded, tools, add_generation_prompt=add_generation_prompt
+        )
+        return self._encode_shielded(text, marks)
+
+    def _encode_shielded(self, text: str, marks: Mapping[str, str]) -> list[int]:
+        if not marks:
+            return self.encode_with_specials(text)
+        ids: list[int] = []
+        rest = text
+        while rest:
+            found = [(rest.find(mark), mark) for mark in marks if mark in rest]
+            if not found:
+                return ids + self.encode_with_specials(rest)
+            position, mark = min(found)
+            ids += self.encode_with_specials(rest[:position]) + self.encode(marks[mark])
+            rest = rest[position + len(mark) :]
+        return ids
+
+    @cached_property
+    def _special_ids(self) -> dict[int, str]:
+        added = self._aware.get_added_tokens_decoder()
+        return {int(i): token.content for i, token in added.items()}
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        alphabet = _byte_alphabet()
+        vocabulary = self._aware.get_vocab(with_added_tokens=True)
+        table = [b""] * (max(vocabulary.values()) + 1)
+        for token, i in vocabulary.items():
+            if i not in self._special_ids:
+                table[i] = bytes(alphabet[c] for c in token)
+        return table
+
+
+def _shield(
+    messages: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Messages whose contents hold a special token, with those contents replaced by marks."""
+    marks: dict[str, str] = {}
+    shielded = []
+    for number, message in enumerate(messages):
+        copy = dict(message)
+        content = copy.get("content")
+        if isinstance(content, str) and ("<|" in content or "<tool" in content or "</t" in content):
+            mark = f"\ue000{number}\ue001"  # private use: no tokenizer or template treats it
+            marks[mark] = content
+            copy["content"] = mark
+        shielded.append(copy)
+    return shielded, marks

@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def fledge_data() -> Path:
+    """The folder of real data named by $FLEDGE_DATA; skips the test without it."""
+    folder = os.environ.get("FLEDGE_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs real data: set FLEDGE_DATA to its folder")
+    return Path(folder)
