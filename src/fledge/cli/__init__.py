@@ -1,1 +1,1 @@
-"""(façade to be written)"""
+"""The doors: one file per command."""

@@ -112,14 +112,19 @@ class StageFolder:
         write_json(self.partial / KEY, {**note, "seconds": note["seconds"] + seconds})
 
     def finish(
-        self, config: Config, inputs: Mapping[str, str], outcome: Outcome, seconds: float
+        self,
+        stage: str,
+        config: Config,
+        inputs: Mapping[str, str],
+        outcome: Outcome,
+        seconds: float,
     ) -> dict[str, Any]:
         """Write the manifest, put the folder in its final place; returns the manifest."""
         note = read_json(self.partial / KEY)
         (self.partial / KEY).unlink()
         outputs = _digests(self.partial)
         manifest = {
-            "stage": self.name,
+            "stage": stage,
             "key": note["key"],
             "digest": value_digest(outputs),
             "config": config.model_dump(mode="json"),

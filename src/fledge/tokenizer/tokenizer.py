@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ import tokenizers
 from fledge.core.errors import InputError
 from fledge.core.files import read_json, write_json
 from fledge.tokenizer.template import CHAT_TEMPLATE, ENDOFTEXT, IM_END, IM_START, render
+
+_NEEDS_SHIELD = re.compile("<[|/t]|\ue000")
 
 MODEL_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -192,7 +195,7 @@ def _shield(
     for number, message in enumerate(messages):
         copy = dict(message)
         content = copy.get("content")
-        if isinstance(content, str) and ("<|" in content or "<tool" in content or "</t" in content):
+        if isinstance(content, str) and _NEEDS_SHIELD.search(content):
             mark = f"\ue000{number}\ue001"  # private use: no tokenizer or template treats it
             marks[mark] = content
             copy["content"] = mark

@@ -47,10 +47,12 @@ def train_tokenizer(
         tokenizer = Tokenizer(_train(config, train, progress), _hf_config())
     tokenizer.save(out)
     fertility = bytes_per_token(tokenizer, held_out())
-    write_json(
-        out / "report.json",
-        {"vocab_size": tokenizer.vocab_size, "bytes_per_token": fertility},
-    )
+    report = {
+        "vocab_size": tokenizer.vocab_size,
+        "bytes_per_token": fertility,
+        "examples": _examples(tokenizer, held_out()),
+    }
+    write_json(out / "report.json", report)
     return Outcome(
         counts={"vocab_size": tokenizer.vocab_size},
         figures={f"tokenizer.bytes_per_token.{lang}": value for lang, value in fertility.items()},
@@ -120,3 +122,14 @@ def bytes_per_token(tokenizer: Tokenizer, texts: Iterable[tuple[str, str]]) -> d
         bytes_tokens[0] += len(text.encode("utf-8", "replace"))
         bytes_tokens[1] += len(tokenizer.encode(text))
     return {lang: round(b / t, 4) for lang, (b, t) in sorted(sizes.items()) if t}
+
+
+def _examples(tokenizer: Tokenizer, texts: Iterable[tuple[str, str]]) -> list[dict[str, object]]:
+    """The beginning of the first text of each language, with its (id, start, end) tokens."""
+    first: dict[str, str] = {}
+    for lang, text in texts:
+        first.setdefault(lang, text[:160])
+    return [
+        {"lang": lang, "text": text, "tokens": tokenizer.tokens(text)}
+        for lang, text in sorted(first.items())
+    ]

@@ -1,0 +1,41 @@
+# make demo      raise the demo assistant: set-up, then raw pages -> report (runs/bridges)
+# make test      what every change must pass
+# make test-all  the same and the long ones: kill loops, load, browsers
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# CPU-only Linux machines save several GB with the CPU wheel:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test test-all check clean
+
+demo: .venv/installed
+	$(BIN)/fledge run recipes/bridges.toml
+
+test: check
+	$(PYTEST) -m "not slow"
+
+test-all: check
+	$(PYTEST)
+
+check: .venv/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet --constraint constraints.txt $(INDEX) --editable .
+	@touch $@
+
+.venv/tested: .venv/installed
+	$(PIP) install --quiet --constraint constraints.txt $(INDEX) --requirement requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv build dist runs .pytest_cache .mypy_cache .ruff_cache

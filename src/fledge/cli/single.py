@@ -1,0 +1,63 @@
+"""One stage outside a recipe: the same run_stage, in a folder of the user's choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fledge.cli.progress import terminal_progress
+from fledge.cli.runner import run_stage
+from fledge.cli.stages import KINDS, STAGES
+from fledge.core.config import parse_config
+from fledge.core.errors import InputError
+from fledge.core.recipe import apply_override
+from fledge.core.run import StageFolder, input_digest
+
+Door = TypeVar("Door", bound=Callable[..., Any])
+
+
+def stage_options(door: Door) -> Door:
+    """``--out``, ``--set``, ``--force`` and ``--json`` of every stage's door."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
+        click.option("--force", is_flag=True, help="Do it again even when nothing changed."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE"),
+        click.option("--out", type=click.Path(path_type=Path), required=True),
+    ):
+        door = option(door)
+    return door
+
+
+def folder_option(name: str, help_text: str) -> Callable[[Door], Door]:
+    """A required option that names a folder of an earlier stage."""
+    kind = click.Path(exists=True, file_okay=False, path_type=Path)
+    return click.option(f"--{name}", type=kind, required=True, help=help_text)
+
+
+def run_single(
+    stage: str,
+    folders: dict[str, Path],
+    values: dict[str, Any],
+    *,
+    out: Path,
+    overrides: Sequence[str],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Run ``stage`` into ``out``, reading ``folders``; ``values`` and ``overrides`` configure."""
+    for override in overrides:
+        apply_override(values, override)
+    config = parse_config(KINDS[stage], values, f"fledge {stage}")
+    if out.is_file():
+        raise InputError(f"--out {out} is a file", remedy="name a folder")
+    inputs = {name: input_digest(folder) for name, folder in folders.items()}
+    inputs |= {str(path): input_digest(path) for path in STAGES[stage].files(config)}
+    place = StageFolder(out.resolve().parent, out.name)
+    manifest = run_stage(stage, place, config, folders, inputs, terminal_progress(), again=force)
+    if as_json:
+        fields = ("stage", "seconds", "counts", "figures")
+        click.echo(json.dumps({name: manifest[name] for name in fields}, ensure_ascii=False))

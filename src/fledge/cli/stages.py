@@ -1,0 +1,158 @@
+"""The stages of a recipe: each table's config, what it reads, and the room that does the work.
+
+Rooms are imported when a stage runs, so that listing or checking a recipe stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fledge.core.config import Config
+from fledge.core.errors import InputError
+from fledge.core.protocols import Progress
+from fledge.core.run import Outcome
+from fledge.data.config import CorpusConfig, TokensConfig
+from fledge.evals.config import EvalsConfig
+from fledge.samples.bridges.config import SamplesConfig
+from fledge.tokenizer.config import TokenizerConfig
+from fledge.train.config import PretrainConfig
+from fledge.tune.config import SftConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a stage is given: its config, finished stages' folders, where to write."""
+
+    config: Config
+    folders: dict[str, Path]
+    out: Path
+    progress: Progress
+
+    def folder(self, stage: str) -> Path:
+        """The folder of an earlier stage; raises InputError when the recipe lacks it."""
+        if stage not in self.folders:
+            raise InputError(f"this stage needs [{stage}]", remedy=f"add a table [{stage}] before")
+        return self.folders[stage]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One table of a recipe."""
+
+    config: type[Config]
+    run: Callable[[Work], Outcome]
+    reads: tuple[str, ...] = ()
+    """Stages whose folders it reads when the recipe has them."""
+    files: Callable[[Config], list[Path]] = field(default=lambda config: [])
+    """Files and folders outside the run that the config names."""
+
+
+def _samples(work: Work) -> Outcome:
+    from fledge.samples.bridges.world import write_world
+
+    assert isinstance(work.config, SamplesConfig)
+    return write_world(work.config, work.out, work.progress)
+
+
+def _corpus(work: Work) -> Outcome:
+    from fledge.data.corpus import build_corpus
+
+    config = work.config
+    assert isinstance(config, CorpusConfig)
+    inputs: list[Path | str] = list(config.input)
+    truth = None
+    if not inputs and "samples" in work.folders:
+        inputs = [work.folders["samples"] / "web"]
+        truth = work.folders["samples"] / "truth" / "pages.jsonl"
+    if not inputs:
+        raise InputError(
+            "[corpus] input is empty", remedy="--set corpus.input='[\"FOLDER\"]' names your pages"
+        )
+    return build_corpus(config, inputs, work.out, work.progress, truth=truth)
+
+
+def _corpus_files(config: Config) -> list[Path]:
+    from fledge.data.read import expand_inputs
+
+    assert isinstance(config, CorpusConfig)
+    return expand_inputs(config.input) if config.input else []
+
+
+def _tokenizer(work: Work) -> Outcome:
+    from fledge.tokenizer.train import train_tokenizer
+
+    assert isinstance(work.config, TokenizerConfig)
+    corpus = work.folder("corpus")
+    return train_tokenizer(
+        work.config,
+        lambda: corpus_texts(corpus, "train"),
+        lambda: corpus_texts(corpus, "validation"),
+        work.out,
+        work.progress,
+    )
+
+
+def corpus_texts(corpus: Path, split: str) -> Iterator[tuple[str, str]]:
+    """(language, text) of each document of a corpus folder's split."""
+    from fledge.data.documents import read_documents
+
+    for document in read_documents(corpus, split):
+        yield document.lang, document.text
+
+
+def _tokens(work: Work) -> Outcome:
+    from fledge.data.tokens import write_tokens
+    from fledge.tokenizer.tokenizer import Tokenizer
+
+    assert isinstance(work.config, TokensConfig)
+    tokenizer = Tokenizer.load(work.folder("tokenizer"))
+    return write_tokens(work.config, work.folder("corpus"), tokenizer, work.out, work.progress)
+
+
+def _pretrain(work: Work) -> Outcome:
+    from fledge.train.pretrain import pretrain
+
+    assert isinstance(work.config, PretrainConfig)
+    return pretrain(
+        work.config, work.folder("tokens"), work.folder("tokenizer"), work.out, work.progress
+    )
+
+
+def _sft(work: Work) -> Outcome:
+    from fledge.tune.sft import sft
+
+    config = work.config
+    assert isinstance(config, SftConfig)
+    files = [Path(path) for path in config.conversations]
+    if not files and "samples" in work.folders:
+        files = [work.folders["samples"] / "conversations" / "train.jsonl"]
+    if not files:
+        raise InputError("[sft] conversations is empty", remedy="name your JSONL files")
+    return sft(config, work.folder("pretrain"), files, work.out, work.progress)
+
+
+def _evals(work: Work) -> Outcome:
+    from fledge.evals.ladder import evaluate_ladder
+
+    assert isinstance(work.config, EvalsConfig)
+    rungs = {name: work.folders[name] for name in ("pretrain", "sft") if name in work.folders}
+    sets = work.folders["samples"] / "evals" if "samples" in work.folders else None
+    return evaluate_ladder(
+        work.config, rungs, sets, work.folders.get("tokens"), work.out, work.progress
+    )
+
+
+STAGES: dict[str, Stage] = {
+    "samples": Stage(config=SamplesConfig, run=_samples),
+    "corpus": Stage(config=CorpusConfig, run=_corpus, reads=("samples",), files=_corpus_files),
+    "tokenizer": Stage(config=TokenizerConfig, run=_tokenizer, reads=("corpus",)),
+    "tokens": Stage(config=TokensConfig, run=_tokens, reads=("corpus", "tokenizer")),
+    "pretrain": Stage(config=PretrainConfig, run=_pretrain, reads=("tokens", "tokenizer")),
+    "sft": Stage(config=SftConfig, run=_sft, reads=("samples", "pretrain")),
+    "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "pretrain", "sft")),
+}
+"""In the order in which they run, whatever the order of a recipe's tables."""
+
+KINDS: dict[str, type[Config]] = {name: stage.config for name, stage in STAGES.items()}
