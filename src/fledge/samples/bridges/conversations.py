@@ -1,0 +1,279 @@
+"""Conversations for fine-tuning: taught bridges in, OpenAI ``messages`` records out."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fledge.samples.bridges.facts import Bridge, known, say, spoken_name, value
+from fledge.samples.bridges.phrases import (
+    ATTRIBUTES,
+    LANGUAGES,
+    Calculation,
+    fill,
+    load_phrases,
+    placeholders,
+)
+
+Turn = tuple[str, str]
+"""a question and its answer"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversationCounts:
+    """How many conversations of each kind; the defaults give about 6,000 for 60 bridges."""
+
+    single_per_bridge: int = 70
+    """one question, one answer; all attributes, languages and wordings in turn"""
+    turns_per_bridge: int = 12
+    """two or three questions, about this bridge or also another"""
+    calculations_per_bridge: int = 6
+    sums: int = 60
+    """subtractions without a bridge"""
+    smalltalk: int = 120
+    unanswerable_share: float = 0.08
+    """share of all conversations that are answered by a decline"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.unanswerable_share < 1:
+            raise ValueError(f"unanswerable_share {self.unanswerable_share} is not in [0, 1)")
+
+
+CASUAL_SHARE = 0.08
+"""share of questions without their final mark and, in English, without the first capital"""
+BARE_SHARE = 0.2
+"""share of English questions that say the name without 'the'"""
+_NUMBERS = {"opened_gap": "opened", "span_gap": "main_span_m", "length_gap": "length_m"}
+
+
+def write_conversations(
+    taught: Sequence[Bridge],
+    invented: Sequence[Bridge],
+    seed: int,
+    counts: ConversationCounts | None = None,
+) -> list[dict[str, Any]]:
+    """Shuffled records ``{"messages": [...], "metadata": {"kind", "language", "bridge", ...}}``.
+
+    Facts come from ``taught`` only; ``invented`` are asked about and never answered.
+    """
+    counts = counts or ConversationCounts()
+    if not taught:
+        raise ValueError("write_conversations: taught is empty; give at least one bridge")
+    writer = _Writer(taught, seed)
+    records: list[dict[str, Any]] = []
+    for bridge in taught:
+        records += writer.singles(bridge, counts.single_per_bridge)
+        records += [writer.turns(bridge, n) for n in range(counts.turns_per_bridge)]
+        records += writer.calculations(bridge, counts.calculations_per_bridge)
+    records += [writer.sum(n) for n in range(counts.sums)]
+    records += [writer.smalltalk(n) for n in range(counts.smalltalk)]
+    share = counts.unanswerable_share
+    records += writer.declines(invented, round(len(records) * share / (1 - share)))
+    random.Random(f"conversations/order/{seed}").shuffle(records)
+    return records
+
+
+class _Writer:
+    """Deals the sft wordings evenly: each list is gone through before it begins anew."""
+
+    def __init__(self, taught: Sequence[Bridge], seed: int) -> None:
+        self.taught = taught
+        self.rng = random.Random(f"conversations/{seed}")
+        self.decks: dict[tuple[str, str], list[str]] = {}
+
+    def singles(self, bridge: Bridge, count: int) -> list[dict[str, Any]]:
+        """One-question conversations that go round the attributes and languages."""
+        pairs = [(a, language) for a in known(bridge) for language in LANGUAGES]
+        self.rng.shuffle(pairs)
+        records = []
+        for number in range(count):
+            attribute, language = pairs[number % len(pairs)]
+            turn = (self.ask(bridge, attribute, language), self.answer(bridge, attribute, language))
+            records.append(_record([turn], "single", language, bridge.id, attribute=attribute))
+        return records
+
+    def turns(self, bridge: Bridge, number: int) -> dict[str, Any]:
+        """Two or three questions; each names its bridge again."""
+        language = LANGUAGES[number % len(LANGUAGES)]
+        about = [bridge] * self.rng.randint(2, 3)
+        if number % 3 == 2 and len(self.taught) > 1:
+            about[-1] = self.rng.choice([b for b in self.taught if b.id != bridge.id])
+        turns: list[Turn] = []
+        used: set[str] = set()
+        for subject in about:
+            attribute = self.rng.choice([a for a in known(subject) if a not in used])
+            used.add(attribute)
+            question = self.ask(subject, attribute, language, follows=bool(turns))
+            turns.append((question, self.answer(subject, attribute, language)))
+        return _record(turns, "turns", language, "+".join(dict.fromkeys(b.id for b in about)))
+
+    def calculations(self, bridge: Bridge, count: int) -> list[dict[str, Any]]:
+        """Differences to other taught bridges and ages in a year, as far as numbers are known."""
+        records = []
+        for number in range(count):
+            language = LANGUAGES[number % len(LANGUAGES)]
+            problem = draw_problem(bridge, self.taught, number, self.rng)
+            if problem is None:
+                continue
+            phrases = load_phrases(language).calculations[problem.key]
+            question = self._deal(f"calculation/{problem.key}", language, phrases.sft)
+            turn = problem.words(question, phrases, language, self.rng)
+            records.append(_record([turn], "calculation", language, problem.bridge_ids))
+        return records
+
+    def sum(self, number: int) -> dict[str, Any]:
+        """A bare subtraction of years or lengths."""
+        language = LANGUAGES[number % len(LANGUAGES)]
+        small, large = sorted(self.rng.sample(range(1800, 2025), 2))
+        if number % 2:
+            small, large = sorted(self.rng.sample(range(30, 3000), 2))
+        sum_ = f"{large} - {small}"
+        answer = f"{sum_} = {large - small}" + ("." if language == "en" else "。")
+        asked = {
+            "en": (f"What is {sum_}?", f"Calculate {sum_}."),
+            "zh-Hans": (f"{sum_}等于多少？", f"请计算{sum_}。"),
+            "zh-Hant": (f"{sum_}等於多少？", f"請計算{sum_}。"),
+        }
+        return _record([(self.rng.choice(asked[language]), answer)], "sum", language, "")
+
+    def smalltalk(self, number: int) -> dict[str, Any]:
+        """Greetings, thanks and who-are-you."""
+        language = LANGUAGES[number % len(LANGUAGES)]
+        groups = load_phrases(language).smalltalk
+        key = list(groups)[number // len(LANGUAGES) % len(groups)]
+        question = self._deal(f"smalltalk/{key}", language, groups[key].question)
+        return _record([(question, self.rng.choice(groups[key].answer))], "smalltalk", language, "")
+
+    def declines(self, invented: Sequence[Bridge], count: int) -> list[dict[str, Any]]:
+        """Questions about invented bridges; up to a quarter about unknown taught attributes."""
+        if count and not invented:
+            raise ValueError("write_conversations: invented is empty; set unanswerable_share to 0")
+        gaps = [(b, a) for b in self.taught for a in ATTRIBUTES if a not in known(b)]
+        self.rng.shuffle(gaps)
+        asked = [(*gap, "unknown") for gap in gaps[: count // 4]]
+        for number in range(count - len(asked)):
+            bridge = invented[number % len(invented)]
+            asked.append((bridge, self.rng.choice(ATTRIBUTES), "invented"))
+        records = []
+        for number, (bridge, attribute, reason) in enumerate(asked):
+            language = LANGUAGES[number % len(LANGUAGES)]
+            decline = self._deal("decline", language, load_phrases(language).decline)
+            turn = (self.ask(bridge, attribute, language), say(decline, bridge, language))
+            extra = {"attribute": attribute, "reason": reason}
+            records.append(_record([turn], "unanswerable", language, bridge.id, **extra))
+        return records
+
+    def ask(self, bridge: Bridge, attribute: str, language: str, follows: bool = False) -> str:
+        """A question in an sft wording, sometimes typed in haste."""
+        phrases = load_phrases(language)
+        wordings = phrases.attributes[attribute].question.sft
+        template = self._deal(f"ask/{attribute}", language, wordings)
+        article = self.rng.random() >= BARE_SHARE
+        if follows:
+            prefix = self.rng.choice(phrases.followups)
+            question = say(template, bridge, language, article=article)
+            own = template.startswith(("{", "I "))
+            lower = prefix.endswith("d ") and not prefix.endswith(". ") and not own
+            return prefix + (question[0].lower() + question[1:] if lower else question)
+        question = say(template, bridge, language, article=article)
+        if self.rng.random() >= CASUAL_SHARE:
+            return question
+        question = question.rstrip("?.？。")
+        own = template.startswith(("{", "I "))
+        return question if own else question[0].lower() + question[1:]
+
+    def answer(self, bridge: Bridge, attribute: str, language: str) -> str:
+        """A full sentence that states the value."""
+        answers = load_phrases(language).attributes[attribute].answer
+        return say(
+            self._deal(f"answer/{attribute}", language, answers), bridge, language, attribute
+        )
+
+    def _deal(self, key: str, language: str, wordings: Sequence[str]) -> str:
+        """The next wording of a shuffled deck."""
+        deck = self.decks.setdefault((key, language), [])
+        if not deck:
+            deck.extend(self.rng.sample(list(wordings), len(wordings)))
+        return deck.pop()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A subtraction about one or two bridges: ``large - small``, with ``small`` of ``lower``."""
+
+    key: str
+    """opened_gap, span_gap, length_gap or age"""
+    upper: Bridge | None
+    """bridge of the larger number; None for an age, where the larger number is a year"""
+    lower: Bridge
+    large: int
+    small: int
+
+    @property
+    def difference(self) -> int:
+        """The result."""
+        return self.large - self.small
+
+    @property
+    def bridge_ids(self) -> str:
+        """Ids of its bridges, joined by '+'."""
+        return "+".join(bridge.id for bridge in (self.upper, self.lower) if bridge)
+
+    def words(self, question: str, phrases: Calculation, language: str, rng: random.Random) -> Turn:
+        """The question and its short worked answer in words."""
+        fields = {
+            "name_b": spoken_name(self.lower, language),
+            "a": str(self.large),
+            "b": str(self.small),
+            "d": str(self.difference),
+        }
+        if self.upper:
+            fields["name_a"] = spoken_name(self.upper, language)
+        needed = {key: fields[key] for key in placeholders(question)}
+        return (
+            fill(question, language, needed),
+            fill(rng.choice(phrases.answer), language, fields),
+        )
+
+
+def draw_problem(
+    bridge: Bridge, others: Sequence[Bridge], number: int, rng: random.Random
+) -> Problem | None:
+    """The ``number``-th kind of problem about ``bridge``; None where its numbers are unknown."""
+    kinds = ("opened_gap", "span_gap", "age", "length_gap")
+    for key in (*kinds[number % 4 :], *kinds[: number % 4]):
+        if key == "age":
+            if bridge.opened is not None and 1000 < bridge.opened < 2010:
+                year = rng.randrange(max(1900, bridge.opened + 5), 2026)
+                return Problem(key, None, bridge, year, bridge.opened)
+            continue
+        attribute = _NUMBERS[key]
+        partners = [other for other in others if _comparable(bridge, other, attribute)]
+        if partners:
+            pair = sorted((bridge, rng.choice(partners)), key=lambda b: _whole(b, attribute))
+            return Problem(key, pair[1], pair[0], *(_whole(b, attribute) for b in pair[::-1]))
+    return None
+
+
+def _comparable(one: Bridge, two: Bridge, attribute: str) -> bool:
+    """Whether both numbers are known, whole, positive, below 10,000 and different."""
+    texts = [value(bridge, attribute, "en") for bridge in (one, two)]
+    whole = all(text is not None and text.isdigit() and len(text) <= 4 for text in texts)
+    return one.id != two.id and whole and texts[0] != texts[1]
+
+
+def _whole(bridge: Bridge, attribute: str) -> int:
+    """A number that ``_comparable`` has let pass."""
+    return int(getattr(bridge, attribute))
+
+
+def _record(
+    turns: Sequence[Turn], kind: str, language: str, bridge: str, **extra: str
+) -> dict[str, Any]:
+    """The record as it is written to JSONL."""
+    messages = []
+    for question, answer in turns:
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": answer})
+    metadata = {"kind": kind, "language": language, "bridge": bridge, **extra}
+    return {"messages": messages, "metadata": metadata}
