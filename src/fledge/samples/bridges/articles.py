@@ -237,7 +237,7 @@ class _Writer:
         """One sentence of two or more attributes, all known."""
         sayable = frozenset(known(bridge)) | {"name"}
         usable = [t for t in self.phrases.combined if placeholders(t) <= sayable]
-        city_state = bridge.place[self.language] == bridge.country[self.language]
+        city_state = bridge.place[self.language] == (bridge.country or {}).get(self.language)
         if city_state:  # not 'in Singapore, Singapore'
             usable = [t for t in usable if not {"place", "country"} <= placeholders(t)]
         template = self._deal(f"combined/{sorted(sayable)}/{city_state}", usable)

@@ -15,7 +15,7 @@ COLUMNS = (
     "opened",
 )  # fmt: skip
 _SUFFIX = {"en": "en", "zh-Hans": "hans", "zh-Hant": "hant"}
-_OPTIONAL = ("material", "main_span_m", "length_m", "opened")
+_OPTIONAL = ("country", "material", "main_span_m", "length_m", "opened")
 _BEFORE_CHRIST = {"en": "{} BC", "zh-Hans": "公元前{}", "zh-Hant": "西元前{}"}
 
 # English names that go without an article; every other one is said with 'the'.
@@ -44,7 +44,7 @@ class Bridge:
     id: str
     names: Mapping[str, str]
     place: Mapping[str, str]
-    country: Mapping[str, str]
+    country: Mapping[str, str] | None
     crosses: Mapping[str, str]
     type: str
     material: str | None
@@ -142,13 +142,18 @@ def select(bridges: Sequence[Bridge], count: int, seed: int) -> list[Bridge]:
     met: dict[str, int] = {}
     ranked = []
     for place, bridge in enumerate(pool):
-        turn = met[bridge.country["en"]] = met.get(bridge.country["en"], 0) + 1
+        turn = met[_region(bridge)] = met.get(_region(bridge), 0) + 1
         ranked.append((len(ATTRIBUTES) - len(known(bridge)), turn, place, bridge))
     ranked.sort(key=lambda entry: entry[:3])
     chosen = _without_namesakes([entry[3] for entry in ranked])[:count]
     if len(chosen) < count:
         raise ValueError(f"{count} bridges were asked for, {len(chosen)} have names of their own")
     return sorted(chosen, key=lambda bridge: bridge.id)
+
+
+def _region(bridge: Bridge) -> str:
+    """What bridges are spread over: the country, or the place of one whose country is not said."""
+    return (bridge.country or bridge.place)["en"]
 
 
 def split(bridges: Sequence[Bridge], seed: int) -> tuple[list[Bridge], list[Bridge]]:
@@ -159,7 +164,7 @@ def split(bridges: Sequence[Bridge], seed: int) -> tuple[list[Bridge], list[Brid
     """
     groups = _name_groups(sorted(bridges, key=lambda bridge: bridge.id))
     random.Random(f"split/{seed}").shuffle(groups)
-    groups.sort(key=lambda group: (-len(group), group[0].country["en"]))
+    groups.sort(key=lambda group: (-len(group), _region(group[0])))
     taught: list[Bridge] = []
     held: list[Bridge] = []
     for group in groups:
@@ -197,7 +202,7 @@ def _english(
         slot = "{value}" if attribute == "place" else "{place}"
         template = template.replace(f"in {slot}", f"on {slot}")
     if ", {country}" in template:
-        fields = fields | {"country": bridge.country["en"]}
+        fields = fields | {"country": str(value(bridge, "country", "en"))}
     return template, fields
 
 
@@ -237,7 +242,8 @@ def _bridge(where: str, row: dict[str, str], countries: dict[str, dict[str, str]
         if not row[column] and column not in _OPTIONAL:
             raise ValueError(f"{where}: {column} is empty")
     phrases = load_phrases("en")
-    _one_of(where, "country", row["country"], countries)
+    if row["country"]:
+        _one_of(where, "country", row["country"], countries)
     _one_of(where, "type", row["type"], phrases.types)
     if row["material"]:
         _one_of(where, "material", row["material"], phrases.materials)
@@ -249,7 +255,7 @@ def _bridge(where: str, row: dict[str, str], countries: dict[str, dict[str, str]
         id=row["id"],
         names=_texts(row, "name"),
         place=_texts(row, "place"),
-        country=countries[row["country"]],
+        country=countries.get(row["country"]),
         crosses=_texts(row, "crosses"),
         type=row["type"],
         material=row["material"] or None,
