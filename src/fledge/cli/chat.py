@@ -1,0 +1,176 @@
+"""``fledge chat``: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fledge.cli.sampling import sampling_of, sampling_options
+from fledge.client.open import open_model
+from fledge.core.errors import FledgeError, InputError
+from fledge.core.files import write_jsonl
+from fledge.core.protocols import ChatModel, Delta, Reply, Sampling
+from fledge.core.types import Message
+
+HELP = """\
+/new          start a new conversation
+/save FILE    write the conversation as one line of JSONL (OpenAI messages)
+/help         show this
+/quit         leave (so does Ctrl-D)
+Ctrl-C stops an answer."""
+
+
+@click.command("chat")
+@click.option("--model", "spec", required=True, metavar="DIR|URL", help="A folder, or …/v1.")
+@click.option("--system", default="", metavar="TEXT", help="Instructions before the conversation.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="Holds the key of a URL.")
+@sampling_options
+def command(spec: str, system: str, api_key_file: Path | None, **options: Any) -> int:
+    """Chat with a model; /help lists what else you can type."""
+    key = read_keys(api_key_file)[0] if api_key_file else ""
+    model = open_model(spec, api_key=key)
+    chat = _Chat(model, sampling_of(options), system)
+    warn_if_untaught(model)
+    if chat.interactive:
+        import readline  # noqa: F401  (line editing for input())
+
+        click.echo(f"{model.name}: ask something; /help for more", err=True)
+    return chat.run()
+
+
+def warn_if_untaught(model: ChatModel) -> None:
+    """Say so when a model never learnt to answer."""
+    from fledge.client.local import LocalModel
+
+    if isinstance(model, LocalModel) and not model.engine.chats:
+        click.echo(
+            f"note: {model.name} was not fine-tuned on conversations; it continues texts", err=True
+        )
+
+
+def read_keys(path: Path) -> tuple[str, ...]:
+    """The API keys in a file, one a line; raises InputError when there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--api-key-file {path}: {error}", remedy="check the file") from None
+    keys = tuple(line.strip() for line in lines if line.strip())
+    if not keys:
+        raise InputError(f"--api-key-file {path} holds no key", remedy="write one a line")
+    return keys
+
+
+class _Chat:
+    """The loop: a line in, an answer out.  ``messages`` is the conversation so far."""
+
+    def __init__(self, model: ChatModel, sampling: Sampling, system: str) -> None:
+        self.interactive = sys.stdin.isatty()
+        self._model = model
+        self._sampling = sampling
+        self._system = system
+        self.messages: list[Message] = []
+        self._new()
+
+    def run(self) -> int:
+        """Until /quit or the end of input; the exit code."""
+        interrupts = 0
+        while True:
+            try:
+                line = self._line()
+            except EOFError:
+                return 0
+            except KeyboardInterrupt:
+                interrupts += 1
+                if interrupts == 2:
+                    return 130
+                click.echo("\n(/quit leaves, and so does another Ctrl-C)", err=True)
+                continue
+            interrupts = 0
+            if line.startswith("/"):
+                if not self._command(line):
+                    return 0
+            elif line.strip():
+                self._turn(line)
+
+    def _line(self) -> str:
+        """The next line; raises EOFError at the end."""
+        return input("> ") if self.interactive else input()
+
+    def _command(self, line: str) -> bool:
+        """Obey a line that begins with a slash; whether to go on."""
+        word, _, rest = line.strip().partition(" ")
+        if word == "/quit":
+            return False
+        if word == "/new":
+            self._new()
+            click.echo("(a new conversation)", err=True)
+        elif word == "/save":
+            self._save(rest.strip())
+        elif word == "/help":
+            click.echo(HELP, err=True)
+        else:
+            click.echo(f"{word} is unknown; /help lists what there is", err=True)
+        return True
+
+    def _new(self) -> None:
+        self.messages = [Message(role="system", content=self._system)] if self._system else []
+
+    def _save(self, name: str) -> None:
+        path = Path(name)
+        if not name or path.exists():
+            why = f"{path} exists already" if name else "/save needs the name of a file"
+            click.echo(f"{why}: write /save FILE", err=True)
+            return
+        try:
+            write_jsonl(path, [{"messages": [message.to_openai() for message in self.messages]}])
+        except OSError as error:
+            click.echo(f"cannot write {path}: {error.strerror}", err=True)
+            return
+        click.echo(f"(saved to {path})", err=True)
+
+    def _turn(self, question: str) -> None:
+        """Ask, show the answer as it comes, remember both; a question that failed is forgotten."""
+        asked = [*self.messages, Message(role="user", content=question)]
+        try:
+            text = self._answer(asked)
+        except FledgeError as error:
+            if not self.interactive:
+                raise
+            click.echo(f"{error}  (/new starts a new conversation)", err=True)
+            return
+        self.messages = [*asked, Message(role="assistant", content=text)]
+
+    def _answer(self, asked: list[Message]) -> str:
+        """The answer; after Ctrl-C what there is of it."""
+        text = ""
+        stream: Iterator[Delta] = iter(())
+        try:
+            stream = self._model.stream(asked, self._sampling)
+            for delta in stream:
+                text += delta.text
+                click.echo(harmless(delta.text), nl=False)
+                sys.stdout.flush()
+                if delta.reply is not None:
+                    _note(delta.reply)
+        except KeyboardInterrupt:
+            getattr(stream, "close", lambda: None)()
+            click.echo(" (stopped)", nl=False, err=True)
+        click.echo()
+        return text
+
+
+def _note(reply: Reply) -> None:
+    if reply.finish_reason == "length":
+        click.echo(f" (cut off after {reply.usage.completion_tokens} tokens)", nl=False, err=True)
+
+
+def harmless(text: str) -> str:
+    """``text`` without control characters, with which a model could command the terminal."""
+    return "".join(
+        "\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text
+    )

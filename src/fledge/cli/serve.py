@@ -1,0 +1,54 @@
+"""``fledge serve``: the OpenAI-compatible API and the chat page."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import click
+
+from fledge.cli.chat import read_keys, warn_if_untaught
+from fledge.client.open import open_model
+from fledge.core.config import parse_config
+from fledge.server.config import ServerConfig
+from fledge.server.listen import address, serve, take_port
+
+
+@click.command("serve")
+@click.option("--model", "spec", required=True, metavar="DIR|URL", help="A folder, or …/v1.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: all addresses.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free."
+)
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path),
+    help="Clients must send one of the keys in this file (one a line).",
+)
+@click.option("--concurrent", type=int, default=4, show_default=True, help="Answers at a time.")
+@click.option("--waiting", type=int, default=32, show_default=True, help="More may wait in line.")
+def command(
+    spec: str, host: str, port: int, api_key_file: Path | None, concurrent: int, waiting: int
+) -> int:
+    """Serve a model at http://HOST:PORT: the chat page at /, the OpenAI-compatible API at /v1."""
+    keys = read_keys(api_key_file) if api_key_file else ()
+    config = parse_config(
+        ServerConfig,
+        {"api_keys": keys, "concurrent": concurrent, "waiting": waiting},
+        "fledge serve",
+    )
+    with take_port(host, port) as taken:  # before the model is read: a taken port shows at once
+        model = open_model(spec)
+        warn_if_untaught(model)
+        if not keys and not _loopback(taken.getsockname()[0]):
+            click.echo("note: anyone who reaches this port can use it: --api-key-file", err=True)
+        url = address(taken)
+
+        def ready() -> None:
+            click.echo(f"{model.name}: chat page {url}/  API {url}/v1  (Ctrl-C stops)")
+
+        return serve(model, config, taken, ready)
+
+
+def _loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback

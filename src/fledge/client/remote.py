@@ -1,0 +1,239 @@
+"""A chat model behind an OpenAI-compatible URL: hosted, vLLM, SGLang, Ollama, fledge serve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import httpx
+
+from fledge.core.errors import FledgeError
+from fledge.core.protocols import Delta, Reply, Sampling, Usage
+from fledge.core.types import Message, ToolCall
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 300.0
+"""Longest silence of a server before it counts as lost: a queue, a long prompt."""
+
+
+class RemoteModel:
+    """A ``ChatModel`` that speaks to ``url`` (ending in ``/v1``).
+
+    ``model``: the server's name for it; None asks the server and takes the first it lists.
+    ``transport`` replaces the network in tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        api_key: str = "",
+        *,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            transport=transport,
+        )
+        try:
+            self.name = model or self._first_model()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connections; the model cannot be used any more."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _first_model(self) -> str:
+        with self._errors():
+            answer = self._json(self._client.get(f"{self.url}/models"))
+        try:
+            return str(answer["data"][0]["id"])
+        except (KeyError, IndexError, TypeError):
+            raise FledgeError(
+                f"{self.url} lists no model", remedy="name one, or check the URL (…/v1)"
+            ) from None
+
+    def chat(self, messages: Sequence[Message], sampling: Sampling) -> Reply:
+        """The whole answer."""
+        body = self._body(messages, sampling)
+        with self._errors():
+            answer = self._json(self._client.post(f"{self.url}/chat/completions", json=body))
+        with self._shape():
+            choice = answer["choices"][0]
+            message = choice["message"]
+            calls = tuple(_call(call) for call in message.get("tool_calls") or ())
+            return Reply(
+                text=message.get("content") or "",
+                finish_reason=choice.get("finish_reason") or "stop",
+                usage=_usage(answer.get("usage")),
+                tool_calls=calls,
+                model=self.name,
+            )
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Delta]:
+        """The answer in pieces; closing the iterator hangs up, which stops the server."""
+        body = self._body(messages, sampling) | {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        text, finish, usage = "", "", Usage(prompt_tokens=0, completion_tokens=0)
+        for event in self._events(body):
+            with self._shape():
+                if event.get("usage"):
+                    usage = _usage(event["usage"])
+                if not event["choices"]:
+                    continue
+                choice = event["choices"][0]
+                piece = (choice.get("delta") or {}).get("content") or ""
+                finish = choice.get("finish_reason") or finish
+            if piece:
+                text += piece
+                yield Delta(text=piece)
+        if not finish:
+            raise FledgeError(f"{self.url} broke off in the middle of an answer", remedy="retry")
+        reply = Reply(text=text, finish_reason=finish, usage=usage, model=self.name)
+        yield Delta(text="", reply=reply)
+
+    def score(self, messages: Sequence[Message], answer: str) -> list[float]:
+        """Raises FledgeError: chat APIs give no log-probabilities of a text you bring."""
+        raise FledgeError(
+            f"{self.url} cannot score: chat APIs give no log-probabilities of given answers",
+            remedy="use a model on disk",
+        )
+
+    def _body(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.name,
+            "messages": [message.to_openai() for message in messages],
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+        }
+        optional: dict[str, tuple[Any, Any]] = {
+            "top_p": (sampling.top_p, 1.0),
+            "top_k": (sampling.top_k, 0),  # from here on: not OpenAI, but vLLM, SGLang, fledge
+            "min_p": (sampling.min_p, 0.0),
+            "repetition_penalty": (sampling.repetition_penalty, 1.0),
+            "seed": (sampling.seed, None),
+            "stop": (list(sampling.stop), []),
+        }
+        return body | {key: value for key, (value, off) in optional.items() if value != off}
+
+    def _events(self, body: Mapping[str, Any]) -> Iterator[Any]:
+        """The JSON of each server-sent event, up to ``[DONE]``."""
+        with (
+            self._errors(),
+            self._client.stream("POST", f"{self.url}/chat/completions", json=body) as response,
+        ):
+            if response.is_error:
+                response.read()
+                self._check(response)
+            for line in response.iter_lines():
+                if not line.startswith("data:"):
+                    continue
+                data = line.removeprefix("data:").strip()
+                if data == "[DONE]":
+                    return
+                yield self._event(data)
+
+    def _event(self, data: str) -> Any:
+        try:
+            event = json.loads(data)
+        except json.JSONDecodeError:
+            raise FledgeError(f"{self.url} sent an event that is not JSON: {data[:80]}") from None
+        if isinstance(event, dict) and "error" in event:
+            raise FledgeError(f"{self.url} failed: {_message(event)}")
+        return event
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Network trouble as one line with a remedy."""
+        try:
+            yield
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise FledgeError(f"{self.url} is not a URL: {error}") from None
+        except httpx.ConnectError as error:
+            raise FledgeError(
+                f"cannot reach {self.url}: {error}", remedy="is the server running?"
+            ) from None
+        except httpx.TimeoutException:
+            raise FledgeError(f"{self.url} did not answer in time", remedy="try later") from None
+        except httpx.HTTPError as error:
+            raise FledgeError(
+                f"the connection to {self.url} broke: {error}", remedy="retry"
+            ) from None
+
+    @contextmanager
+    def _shape(self) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise FledgeError(
+                f"{self.url} answered in another shape than the OpenAI API ({error!r})",
+                remedy="check the URL (…/v1)",
+            ) from None
+
+    def _json(self, response: httpx.Response) -> Any:
+        self._check(response)
+        try:
+            return response.json()
+        except ValueError:
+            raise FledgeError(
+                f"{response.url} answered {response.status_code} but not in JSON",
+                remedy="check the URL (…/v1)",
+            ) from None
+
+    def _check(self, response: httpx.Response) -> None:
+        """Raise what an HTTP error means."""
+        if response.is_success:
+            return
+        try:
+            said = _message(response.json())
+        except ValueError:
+            said = response.text[:200]
+        remedies = {
+            401: "give its API key",
+            403: "this API key may not do that",
+            404: "check the URL (…/v1) and the model's name",
+            429: f"wait {response.headers.get('Retry-After', 'some')} seconds",
+            503: "try later",
+        }
+        raise FledgeError(
+            f"{self.url} answered {response.status_code}: {said}",
+            remedy=remedies.get(response.status_code, ""),
+        )
+
+
+def _message(value: Any) -> str:
+    """The text of an error in the OpenAI shape, or all of it."""
+    error = value.get("error") if isinstance(value, dict) else None
+    if isinstance(error, dict) and "message" in error:
+        return str(error["message"])
+    return str(error or value)[:200]
+
+
+def _usage(value: Any) -> Usage:
+    counts = value or {}
+    return Usage(
+        prompt_tokens=int(counts.get("prompt_tokens") or 0),
+        completion_tokens=int(counts.get("completion_tokens") or 0),
+    )
+
+
+def _call(value: Mapping[str, Any]) -> ToolCall:
+    function = value["function"]
+    return ToolCall(
+        id=str(value.get("id", "")), name=function["name"], arguments=function["arguments"]
+    )

@@ -1,0 +1,187 @@
+"""The application: a chat model in, the OpenAI-compatible API and the chat page out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from fledge.client.completer import Completer
+from fledge.core.protocols import ChatModel, Delta, Reply
+from fledge.server.config import ServerConfig
+from fledge.server.desk import Desk
+from fledge.server.errors import ApiError, answer_error, as_api_error
+from fledge.server.page import page_routes
+from fledge.server.reading import ClientGone, check_key, read_body, unless_gone
+from fledge.server.schema import (
+    ChatRequest,
+    CompletionRequest,
+    GenerationRequest,
+    RequestT,
+    parse_request,
+)
+from fledge.server.wire import Answer, event
+
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def create_app(model: ChatModel, config: ServerConfig | None = None) -> Starlette:
+    """An ASGI application that serves ``model``; its desk is ``app.state.desk``."""
+    config = config or ServerConfig()
+    api = _Api(model, config)
+    routes = [
+        Route("/v1/chat/completions", api.chat, methods=["POST"]),
+        Route("/v1/completions", api.complete, methods=["POST"]),
+        Route("/v1/models", api.models, methods=["GET"]),
+        Route("/v1/models/{name:path}", api.model_card, methods=["GET"]),
+        Route("/health", api.health, methods=["GET"]),
+        *page_routes(),
+    ]
+    handlers = dict.fromkeys((ApiError, HTTPException, Exception), answer_error)
+    app = Starlette(routes=routes, exception_handlers={**handlers, ClientGone: _nobody})
+    app.router.redirect_slashes = False
+    app.state.desk = api.desk
+    return app
+
+
+async def _nobody(request: Request, error: Exception) -> Response:
+    """For the log only: the client hung up and reads nothing."""
+    return Response(status_code=499)
+
+
+class _Api:
+    """The endpoints."""
+
+    def __init__(self, model: ChatModel, config: ServerConfig) -> None:
+        self._model = model
+        self._config = config
+        self._started = int(time.time())
+        self.desk = Desk(concurrent=config.concurrent, waiting=config.waiting)
+
+    async def health(self, request: Request) -> Response:
+        """Whether the server takes requests."""
+        if self.desk.draining:
+            raise ApiError(503, "the server is stopping", code="draining")
+        return JSONResponse({"status": "ok", "model": self._model.name})
+
+    async def models(self, request: Request) -> Response:
+        """The one model there is."""
+        check_key(request, self._config.api_keys)
+        return JSONResponse({"object": "list", "data": [self._card()]})
+
+    async def model_card(self, request: Request) -> Response:
+        """The model by its name."""
+        check_key(request, self._config.api_keys)
+        self._check_name(request.path_params["name"])
+        return JSONResponse(self._card())
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a conversation."""
+        asked = await self._read(request, ChatRequest)
+        messages, sampling = asked.conversation(), asked.sampling()
+        return await self._answer(
+            request, asked, lambda: self._model.stream(messages, sampling), chat=True
+        )
+
+    async def complete(self, request: Request) -> Response:
+        """Continue a text."""
+        asked = await self._read(request, CompletionRequest)
+        model, sampling = self._model, asked.sampling()
+        if not isinstance(model, Completer):
+            raise ApiError(400, f"{model.name} only chats: use /v1/chat/completions")
+        return await self._answer(
+            request, asked, lambda: model.complete(asked.prompt, sampling), chat=False
+        )
+
+    async def _read(self, request: Request, kind: type[RequestT]) -> RequestT:
+        check_key(request, self._config.api_keys)
+        try:
+            body = await read_body(request, self._config.max_body_bytes)
+        except ClientDisconnect:
+            raise ClientGone from None
+        asked = parse_request(kind, body)
+        self._check_name(asked.model)
+        return asked
+
+    async def _answer(
+        self,
+        request: Request,
+        asked: GenerationRequest,
+        start: Callable[[], Iterator[Delta]],
+        *,
+        chat: bool,
+    ) -> Response:
+        deltas = self.desk.deltas(start)
+        counted = asked.stream_options.include_usage
+        answer = Answer(model=self._model.name, chat=chat, counted=counted)
+        try:
+            if not asked.stream:
+                reply = await unless_gone(request, _last(deltas))
+                return JSONResponse(answer.whole(reply))
+            # The first piece is awaited before the status is sent: until then errors have one.
+            first = await unless_gone(request, _first(deltas))
+        except (ApiError, ClientGone):
+            raise
+        except Exception as error:
+            raise as_api_error(error) from error
+        return StreamingResponse(
+            _events(answer, first, deltas),
+            media_type="text/event-stream",
+            headers=STREAM_HEADERS,
+        )
+
+    def _check_name(self, name: str) -> None:
+        if name != self._model.name:
+            raise ApiError(
+                404,
+                f"there is no model {name!r}; this server has {self._model.name!r}",
+                param="model",
+                code="model_not_found",
+            )
+
+    def _card(self) -> dict[str, object]:
+        return {
+            "id": self._model.name,
+            "object": "model",
+            "created": self._started,
+            "owned_by": "fledge",
+        }
+
+
+async def _first(deltas: AsyncIterator[Delta]) -> Delta:
+    """The first piece, when it is there."""
+    return await anext(deltas)
+
+
+async def _last(deltas: AsyncIterator[Delta]) -> Reply:
+    """The whole answer, when it is done."""
+    async with aclosing(deltas):  # type: ignore[type-var]
+        async for delta in deltas:
+            if delta.reply is not None:
+                return delta.reply
+    raise RuntimeError("the model ended without a reply")
+
+
+async def _events(
+    answer: Answer, first: Delta, deltas: AsyncIterator[Delta]
+) -> AsyncIterator[bytes]:
+    """Server-sent events of an answer whose first piece is there."""
+    delta: Delta | None = first
+    async with aclosing(deltas):  # type: ignore[type-var]
+        try:
+            yield answer.first()
+            while delta is not None:
+                if delta.text:
+                    yield answer.piece(delta.text)
+                if delta.reply is not None:
+                    yield answer.last(delta.reply)
+                    return
+                delta = await anext(deltas, None)
+        except Exception as error:  # too late for a status: the stream ends with the error
+            yield event(as_api_error(error).body())

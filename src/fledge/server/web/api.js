@@ -1,0 +1,75 @@
+// The public API, as any other client uses it.
+
+/** An answer of the server that is no answer to the question. */
+export class ApiError extends Error {
+  constructor(status, message, retryAfter) {
+    super(message);
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+function headers(key) {
+  const all = { "Content-Type": "application/json" };
+  if (key) all.Authorization = `Bearer ${key}`;
+  return all;
+}
+
+async function checked(response) {
+  if (response.ok) return response;
+  let message = `${response.status} ${response.statusText}`;
+  try {
+    message = (await response.json()).error.message;
+  } catch {
+    // Not in the API's shape: the status has to do.
+  }
+  throw new ApiError(response.status, message, response.headers.get("Retry-After"));
+}
+
+/** The name of the model that is served. */
+export async function modelName(key) {
+  const response = await checked(await fetch("v1/models", { headers: headers(key) }));
+  return (await response.json()).data[0].id;
+}
+
+/** Answer `request`: yields {text}, and last {finish, usage}. */
+export async function* chat(request, key, signal) {
+  const body = { ...request, stream: true, stream_options: { include_usage: true } };
+  const response = await checked(
+    await fetch("v1/chat/completions", {
+      method: "POST",
+      headers: headers(key),
+      body: JSON.stringify(body),
+      signal,
+    }),
+  );
+  const end = { finish: null, usage: null };
+  for await (const data of events(response.body)) {
+    if (data === "[DONE]") {
+      yield end;
+      return;
+    }
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new ApiError(500, chunk.error.message);
+    if (chunk.usage) end.usage = chunk.usage;
+    const choice = chunk.choices[0];
+    if (choice?.finish_reason) end.finish = choice.finish_reason;
+    if (choice?.delta?.content) yield { text: choice.delta.content };
+  }
+  throw new ApiError(0, ""); // The stream ended without [DONE].
+}
+
+/** The data of each server-sent event of a stream of bytes. */
+async function* events(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      if (line.startsWith("data:")) yield line.slice(5).trim();
+    }
+  }
+}

@@ -1,0 +1,370 @@
+// The chat page: a conversation, the answers as they are written, and the settings.
+// Every text is set as textContent: what a model or a user writes is never read as HTML.
+
+import { ApiError, chat, modelName } from "./api.js";
+import { STRINGS, preferred } from "./strings.js";
+
+const $ = (id) => document.getElementById(id);
+const NUMBERS = ["temperature", "top_p", "max_tokens", "seed"];
+const FIELDS = ["system", ...NUMBERS];
+
+let messages = load(sessionStorage, "fledge.chat", []); // {role, content, note, error}
+let settings = load(localStorage, "fledge.settings", {});
+let model = null;
+let running = null; // the AbortController of the answer being written
+let text = STRINGS.en;
+
+function load(store, name, otherwise) {
+  try {
+    return JSON.parse(store.getItem(name)) ?? otherwise;
+  } catch {
+    return otherwise; // storage is off or holds something else
+  }
+}
+
+function save(store, name, value) {
+  try {
+    store.setItem(name, JSON.stringify(value));
+  } catch {
+    // Storage is off or full: the page works, it only forgets.
+  }
+}
+
+function element(tag, className, content) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (content !== undefined) made.textContent = content;
+  return made;
+}
+
+function button(label, onClick, className = "small") {
+  const made = element("button", className, label);
+  made.type = "button";
+  made.addEventListener("click", () => onClick(made));
+  return made;
+}
+
+const fill = (pattern, n) => pattern.replace("{n}", n);
+
+// --- language and appearance -------------------------------------------------------------
+
+function applyLanguage() {
+  const language = settings.language ?? preferred(navigator.languages);
+  text = STRINGS[language] ?? STRINGS.en;
+  document.documentElement.lang = language;
+  $("language").value = language;
+  for (const node of document.querySelectorAll("[data-text]")) {
+    node.textContent = text[node.dataset.text];
+  }
+  for (const [name, attribute] of [
+    ["label", "aria-label"],
+    ["title", "title"],
+    ["placeholder", "placeholder"],
+  ]) {
+    for (const node of document.querySelectorAll(`[data-${name}]`)) {
+      node.setAttribute(attribute, text[node.dataset[name]]);
+    }
+  }
+  $("examples").replaceChildren(
+    ...text.examples.map((question) => button(question, () => ask(question), "example")),
+  );
+  render();
+}
+
+function applyTheme() {
+  $("theme").value = settings.theme ?? "auto";
+  document.documentElement.dataset.theme = settings.theme ?? "auto";
+}
+
+// --- the conversation --------------------------------------------------------------------
+
+function render() {
+  $("welcome").hidden = messages.length > 0;
+  $("log").replaceChildren(...messages.map(messageNode));
+  showState();
+}
+
+function messageNode(message, place) {
+  const node = element("article", `message ${message.role}`);
+  node.append(element("h3", "unseen", message.role === "user" ? text.you : text.assistant));
+  const body = element("div", "body", message.content);
+  body.dir = "auto";
+  node.append(body);
+  if (message.role !== "assistant") return node;
+  const last = place === messages.length - 1;
+  const writing = running !== null && last;
+  node.setAttribute("aria-busy", String(writing));
+  if (writing) {
+    node.classList.add("writing");
+    return node;
+  }
+  if (!message.content && !message.error) body.textContent = text.empty;
+  if (message.error) {
+    const error = element("p", "error", message.error);
+    error.setAttribute("role", "alert");
+    if (!message.content) body.remove();
+    node.append(error);
+  }
+  node.append(footNode(message, last));
+  return node;
+}
+
+function footNode(message, last) {
+  const foot = element("footer");
+  if (message.content) foot.append(button(text.copy, (made) => copy(made, message.content)));
+  if (last) foot.append(button(message.error ? text.retry : text.regenerate, regenerate));
+  const note = message.note ?? {};
+  const parts = [];
+  if (note.tokens) parts.push(fill(text.tokens, note.tokens));
+  if (note.rate) parts.push(fill(text.rate, note.rate));
+  if (note.end) parts.push(text[note.end]);
+  if (parts.length) foot.append(element("span", "note", parts.join(" · ")));
+  return foot;
+}
+
+async function copy(made, content) {
+  try {
+    await navigator.clipboard.writeText(content);
+  } catch {
+    copyBySelection(content); // no clipboard outside https and localhost
+  }
+  made.textContent = text.copied;
+  setTimeout(() => (made.textContent = text.copy), 1500);
+}
+
+function copyBySelection(content) {
+  const area = element("textarea", "unseen");
+  area.value = content;
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+function showState() {
+  const busy = running !== null;
+  $("send").hidden = busy;
+  $("stop").hidden = !busy;
+  $("send").disabled = !$("input").value.trim();
+  $("new").disabled = messages.length === 0;
+}
+
+function ask(question) {
+  if (running || !question.trim()) return;
+  messages.push({ role: "user", content: question });
+  answer();
+}
+
+function regenerate() {
+  if (running) return;
+  messages.pop();
+  answer();
+}
+
+function request() {
+  const system = settings.system?.trim();
+  const spoken = messages.slice(0, -1).filter((message, place) => {
+    const next = messages[place + 1]; // a question that only got an error was never asked
+    return message.content && !(message.role === "user" && next.error && !next.content);
+  });
+  const body = {
+    model,
+    messages: [
+      ...(system ? [{ role: "system", content: system }] : []),
+      ...spoken.map(({ role, content }) => ({ role, content })),
+    ],
+  };
+  for (const name of NUMBERS) {
+    if (typeof settings[name] === "number") body[name] = settings[name];
+  }
+  return body;
+}
+
+async function answer() {
+  const reply = { role: "assistant", content: "" };
+  messages.push(reply);
+  const controller = new AbortController();
+  running = controller;
+  render();
+  toEnd();
+  $("status").textContent = text.writing;
+  try {
+    await write(reply, controller);
+    $("status").textContent = text.finished;
+  } catch (error) {
+    if (error.name === "AbortError") reply.note = { end: "stopped" };
+    else reply.error = explain(error);
+    $("status").textContent = "";
+  }
+  if (running !== controller) return; // a new chat was begun meanwhile
+  running = null;
+  save(sessionStorage, "fledge.chat", messages);
+  const stay = atEnd();
+  render();
+  if (stay) toEnd();
+  $("input").focus({ preventScroll: true });
+}
+
+async function write(reply, controller) {
+  model ??= await name();
+  const body = $("log").lastElementChild.querySelector(".body");
+  let began = null;
+  for await (const piece of chat(request(), settings.api_key, controller.signal)) {
+    if (piece.text) {
+      began ??= performance.now();
+      const stay = atEnd();
+      reply.content += piece.text;
+      body.textContent = reply.content;
+      if (stay) toEnd();
+    } else {
+      reply.note = noteOf(piece, began);
+    }
+  }
+}
+
+function noteOf({ finish, usage }, began) {
+  const tokens = usage?.completion_tokens ?? 0;
+  const seconds = began === null ? 0 : (performance.now() - began) / 1000;
+  // The first token is there when the clock starts.
+  const rate = tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : 0;
+  return {
+    tokens,
+    rate: rate ? rate.toFixed(rate < 10 ? 1 : 0) : null,
+    end: finish === "length" ? "cut" : null,
+  };
+}
+
+function explain(error) {
+  if (error instanceof ApiError) {
+    if (error.status === 401) return text.needsKey;
+    if (error.status === 429) return fill(text.busy, error.retryAfter ?? "5");
+    return error.message || text.brokeOff;
+  }
+  return error instanceof TypeError ? text.unreachable : String(error.message ?? error);
+}
+
+async function name() {
+  const found = await modelName(settings.api_key);
+  $("model").textContent = found;
+  document.title = `${found} – fledge`;
+  return found;
+}
+
+function newChat() {
+  running?.abort();
+  running = null;
+  messages = [];
+  save(sessionStorage, "fledge.chat", messages);
+  render();
+  $("input").focus();
+}
+
+// --- scrolling and the input -------------------------------------------------------------
+
+function atEnd() {
+  const view = $("scroll");
+  return view.scrollHeight - view.scrollTop - view.clientHeight < 40;
+}
+
+function toEnd() {
+  $("scroll").scrollTop = $("scroll").scrollHeight;
+}
+
+function grow() {
+  const input = $("input");
+  input.style.height = "auto";
+  input.style.height = `${Math.min(input.scrollHeight, 200)}px`;
+  showState();
+}
+
+function send() {
+  if (running) return;
+  const question = $("input").value;
+  if (!question.trim()) return;
+  $("input").value = "";
+  grow();
+  ask(question);
+}
+
+/** Enter sends, but not while an input method is composing (229: Safari's last Enter of it). */
+function sends(event) {
+  return event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
+}
+
+// --- settings ----------------------------------------------------------------------------
+
+function showSettings() {
+  for (const field of FIELDS) $(field).value = settings[field] ?? "";
+  $("api_key").value = settings.api_key ?? "";
+  $("settings").showModal();
+}
+
+function readSettings() {
+  for (const field of NUMBERS) {
+    const value = $(field).value === "" ? NaN : Number($(field).value);
+    if (Number.isFinite(value) && $(field).checkValidity()) settings[field] = value;
+    else delete settings[field];
+  }
+  settings.system = $("system").value;
+  settings.api_key = $("api_key").value.trim();
+  const { api_key: key, ...kept } = settings; // a key outlives the tab nowhere
+  save(localStorage, "fledge.settings", kept);
+  save(sessionStorage, "fledge.key", key);
+}
+
+function resetSettings() {
+  for (const field of FIELDS) $(field).value = "";
+  readSettings();
+}
+
+async function connect() {
+  try {
+    model = await name();
+  } catch (error) {
+    $("model").textContent = explain(error);
+  }
+}
+
+// --- wiring ------------------------------------------------------------------------------
+
+function start() {
+  settings.api_key = load(sessionStorage, "fledge.key", "");
+  $("composer").addEventListener("submit", (event) => {
+    event.preventDefault();
+    send();
+  });
+  $("input").addEventListener("input", grow);
+  $("input").addEventListener("keydown", (event) => {
+    if (!sends(event)) return;
+    event.preventDefault();
+    send();
+  });
+  $("stop").addEventListener("click", () => running?.abort());
+  $("new").addEventListener("click", newChat);
+  $("down").addEventListener("click", toEnd);
+  $("scroll").addEventListener("scroll", () => ($("down").hidden = atEnd()));
+  $("open-settings").addEventListener("click", showSettings);
+  $("close-settings").addEventListener("click", () => $("settings").close());
+  $("settings").addEventListener("input", readSettings);
+  $("settings").addEventListener("close", () => model ?? connect());
+  $("reset").addEventListener("click", resetSettings);
+  $("language").addEventListener("input", (event) => {
+    settings.language = event.target.value;
+    applyLanguage();
+  });
+  $("theme").addEventListener("input", (event) => {
+    settings.theme = event.target.value;
+    applyTheme();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && running && !$("settings").open) running.abort();
+  });
+  applyTheme();
+  applyLanguage();
+  toEnd();
+  grow();
+  $("input").focus();
+  connect();
+}
+
+start();

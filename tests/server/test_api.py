@@ -1,0 +1,460 @@
+"""The API as its clients see it: the openai package, raw HTTP, and hostile input."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from fledge.client.echo import Echo
+from fledge.client.open import open_model
+from fledge.core.errors import FledgeError
+from fledge.core.protocols import ChatModel, Sampling
+from fledge.core.types import Message
+from pico_model import CONTEXT, write_pico_model
+
+HELLO: list[Any] = [{"role": "user", "content": "say hello to the bridge"}]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    return open_model(str(write_pico_model(tmp_path_factory.mktemp("runs") / "pico")))
+
+
+@pytest.fixture(scope="module")
+def pico(start: Any, local: ChatModel) -> Any:
+    return start(local)
+
+
+@pytest.fixture(scope="module")
+def echo(start: Any) -> Any:
+    return start(Echo())
+
+
+def client(running: Any, key: str = "none") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{running.url}/v1", api_key=key, max_retries=0)
+
+
+def post(running: Any, body: Any, path: str = "/v1/chat/completions", **more: Any) -> Any:
+    return httpx.post(running.url + path, json=body, timeout=30, **more)
+
+
+def chat_body(**more: Any) -> dict[str, Any]:
+    return {"model": "echo", "messages": HELLO, **more}
+
+
+# --- the openai client ---------------------------------------------------------------------
+
+
+def test_openai_client_whole_and_streamed_agree(pico: Any, local: ChatModel) -> None:
+    with client(pico) as api:
+        assert [model.id for model in api.models.list()] == ["pico-sft"]
+        assert api.models.retrieve("pico-sft").owned_by == "fledge"
+        whole = api.chat.completions.create(
+            model="pico-sft", messages=HELLO, max_completion_tokens=20, seed=3, temperature=0.9
+        )
+        stream = api.chat.completions.create(
+            model="pico-sft",
+            messages=HELLO,
+            max_tokens=20,
+            seed=3,
+            temperature=0.9,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content != ""
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason == "length"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage == whole.usage
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 20
+    sampling = Sampling(max_new_tokens=20, seed=3, temperature=0.9)
+    reply = local.chat([Message.from_openai(HELLO[0])], sampling)
+    assert (reply.text, reply.usage.prompt_tokens) == (text, whole.usage.prompt_tokens)
+
+
+def test_openai_client_parts_stop_and_extras(echo: Any) -> None:
+    with client(echo) as api:
+        reply = api.chat.completions.create(
+            model="echo",
+            messages=[{"role": "user", "content": [{"type": "text", "text": "one two three"}]}],
+            stop=[" three"],
+            user="me",
+            metadata={"a": "b"},
+            store=False,
+            n=1,
+            logprobs=False,
+            extra_body={"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1},
+        )
+        assert reply.choices[0].message.content == "one two"
+        assert reply.choices[0].finish_reason == "stop"
+        chunks = list(api.chat.completions.create(model="echo", messages=HELLO, stream=True))
+        assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_openai_client_completions(pico: Any) -> None:
+    with client(pico) as api:
+        whole = api.completions.create(model="pico-sft", prompt="The Golden", max_tokens=9)
+        chunks = list(
+            api.completions.create(model="pico-sft", prompt="The Golden", max_tokens=9, stream=True)
+        )
+    assert whole.choices[0].text == "".join(chunk.choices[0].text for chunk in chunks)
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 9
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+def test_openai_client_understands_the_errors(pico: Any, start: Any) -> None:
+    with client(pico) as api:
+        with pytest.raises(openai.NotFoundError, match="no model 'gpt'") as missing:
+            api.chat.completions.create(model="gpt", messages=HELLO)
+        assert missing.value.code == "model_not_found"
+        long: Any = [{"role": "user", "content": "bridge " * 200}]
+        with pytest.raises(openai.BadRequestError, match=rf"tokens.*{CONTEXT}"):
+            api.chat.completions.create(model="pico-sft", messages=long, stream=True)
+    locked = start(Echo(), api_keys=("right", "other"))
+    with client(locked, "wrong") as api, pytest.raises(openai.AuthenticationError):
+        api.models.list()
+    with client(locked, "other") as api:
+        assert api.models.list().data[0].id == "echo"
+
+
+# --- requests that are wrong ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"temprature": 1}, "temprature"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"store": True}, "store"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"temperature": "0.5"}, "temperature"),
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"min_p": 2}, "min_p"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": "10"}, "max_tokens"),
+        ({"max_tokens": 10, "max_completion_tokens": 11}, "max_tokens"),
+        ({"seed": 1.5}, "seed"),
+        ({"stop": ""}, "stop"),
+        ({"stop": ["a", ""]}, "stop"),
+        ({"stop": ["a"] * 17}, "stop"),
+        ({"stop": 5}, "stop"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"usage": True}}, "stream_options.usage"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": ["hello"]}, "messages[0]"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0]"),
+        ({"messages": [*HELLO, {"role": "user", "content": 5}]}, "messages[1]"),
+        ({"messages": [{"role": "user"}]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": "x", "audio": {"id": 1}}]}, "messages[0].audio"),
+        ({"messages": None}, "messages"),
+        ({"model": None}, "model"),
+        ({"model": 5}, "model"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_name(echo: Any, more: dict[str, Any], param: str) -> None:
+    response = post(echo, chat_body(**more))
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == param
+    assert error["type"] == "invalid_request_error"
+    assert param.partition(".")[0] in error["message"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"temperature": None, "max_tokens": None, "stop": None, "tools": None, "seed": None},
+        {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0.0},
+        {"messages": [{"role": "user", "content": "x", "refusal": None, "annotations": []}]},
+        {"tools": [], "response_format": {"type": "text"}, "logit_bias": {}, "seed": -1},
+    ],
+)
+def test_what_changes_nothing_is_accepted(echo: Any, more: dict[str, Any]) -> None:
+    response = post(echo, chat_body(**more))
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"5",
+        b"\xff\xfe",
+        b'{"model": "echo", "messages": [], "temperature": NaN}',
+        b"[" * 100_000,
+        b'{"model": "echo", "messages": [{"role": "user", "content": "\\ud800"}]}',
+    ],
+)
+def test_a_body_that_is_no_request_is_400(echo: Any, content: bytes) -> None:
+    response = httpx.post(echo.url + "/v1/chat/completions", content=content)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/../../etc/passwd", 404),
+        ("GET", "/web/app.js", 404),
+        ("GET", "/v1/models/other", 404),
+        ("POST", "/v1/embeddings", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("DELETE", "/v1/models", 405),
+        ("POST", "/", 405),
+    ],
+)
+def test_wrong_paths_and_methods_have_the_same_shape(
+    echo: Any, method: str, path: str, status: int
+) -> None:
+    response = httpx.request(method, echo.url + path)
+    assert response.status_code == status
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    if status == 405:
+        assert response.headers["Allow"]
+
+
+def test_a_long_body_is_413_with_and_without_a_length(start: Any) -> None:
+    small = start(Echo(), max_body_bytes=2000)
+    long = json.dumps(chat_body(user="x" * 5000)).encode()
+    assert httpx.post(small.url + "/v1/chat/completions", content=long).status_code == 413
+    pieces = (long[at : at + 500] for at in range(0, len(long), 500))
+    response = httpx.post(small.url + "/v1/chat/completions", content=pieces)
+    assert response.status_code == 413
+    assert "2,000 bytes" in response.json()["error"]["message"]
+    assert post(small, chat_body()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", [None, "Bearer", "Bearer wrong", "Basic right", "Bearer right2", "Bearer \u00e4"]
+)
+def test_without_a_valid_key_nothing_is_told(start: Any, header: str | None) -> None:
+    locked = start(Echo(), api_keys=("right",))
+    headers = {} if header is None else {b"Authorization": header.encode("latin-1")}
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/chat/completions")):
+        response = httpx.request(method, locked.url + path, headers=headers, content=b"{")
+        assert response.status_code == 401
+        assert response.json()["error"]["code"] == "invalid_api_key"
+    assert httpx.get(locked.url + "/health").status_code == 200
+    assert httpx.get(locked.url + "/").status_code == 200
+
+
+def test_health_and_the_page(echo: Any) -> None:
+    assert httpx.get(echo.url + "/health").json() == {"status": "ok", "model": "echo"}
+    page = httpx.get(echo.url + "/")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for name in ("app.js", "api.js", "strings.js", "style.css"):
+        file = httpx.get(f"{echo.url}/{name}")
+        assert name.replace("js", "javascript").rpartition(".")[2] in file.headers["Content-Type"]
+    assert httpx.head(echo.url + "/").status_code == 200
+
+
+# --- many clients, lost clients, failing models --------------------------------------------
+
+
+def test_concurrent_clients_are_all_served_the_right_answer(pico: Any, local: ChatModel) -> None:
+    questions = [f"bridge number {number}" for number in range(12)]
+
+    def ask(number: int) -> str:
+        body = {
+            "model": "pico-sft",
+            "messages": [{"role": "user", "content": questions[number]}],
+            "max_tokens": 15,
+            "stream": bool(number % 2),
+        }
+        response = post(pico, body)
+        if not number % 2:
+            return str(response.json()["choices"][0]["message"]["content"])
+        events = [line[6:] for line in response.text.splitlines() if line.startswith("data: {")]
+        pieces = [json.loads(event)["choices"][0]["delta"].get("content", "") for event in events]
+        return "".join(pieces)
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(ask, range(12)))
+    sampling = Sampling(max_new_tokens=15)
+    assert answers == [
+        local.chat([Message(role="user", content=question)], sampling).text
+        for question in questions
+    ]
+
+
+def test_a_short_answer_overtakes_a_long_one(start: Any) -> None:
+    running = start(Echo(pause=0.01))
+    ended: dict[str, float] = {}
+
+    def ask(name: str, words: int) -> None:
+        message = {"role": "user", "content": "word " * words}
+        post(running, {"model": "echo", "messages": [message]})
+        ended[name] = time.monotonic()
+
+    long = threading.Thread(target=ask, args=("long", 150))
+    long.start()
+    time.sleep(0.2)
+    ask("short", 2)
+    long.join()
+    assert ended["short"] < ended["long"] - 0.5
+
+
+def until(condition: Any, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+class Endless(Echo):
+    """Writes on until it is closed."""
+
+    closed = 0
+
+    def stream(self, messages: Any, sampling: Sampling) -> Any:
+        try:
+            yield from Echo(["word " * 100_000], pause=0.005).stream(messages, sampling)
+        finally:
+            type(self).closed += 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_hanging_up_stops_the_generation(start: Any, stream: bool) -> None:
+    running = start(Endless(), concurrent=1)
+    closed = Endless.closed
+    body = json.dumps(chat_body(stream=stream, max_tokens=10**6)).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    host, port = running.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head + body)
+        until(lambda: running.desk.inside == 1)
+        time.sleep(0.2)
+    until(lambda: Endless.closed == closed + 1)
+    until(lambda: running.desk.inside == 0)
+
+
+def test_a_client_that_hangs_up_in_line_leaves_it(start: Any) -> None:
+    running = start(Endless(), concurrent=1, waiting=5)
+    body = chat_body(stream=True, max_tokens=10**6)
+    with httpx.stream("POST", running.url + "/v1/chat/completions", json=body) as first:
+        lines = first.iter_lines()  # kept: dropping it hangs up
+        next(lines)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(running.url + "/v1/chat/completions", json=body, timeout=0.3)
+        until(lambda: running.desk.inside == 1)
+    until(lambda: running.desk.inside == 0)
+
+
+def test_a_full_line_is_429_with_retry_after(start: Any) -> None:
+    running = start(Endless(), concurrent=1, waiting=0)
+    body = chat_body(stream=True, max_tokens=10**6)
+    with httpx.stream("POST", running.url + "/v1/chat/completions", json=body) as first:
+        lines = first.iter_lines()  # kept: dropping it hangs up
+        next(lines)
+        refused = post(running, chat_body())
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) > 0
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    until(lambda: running.desk.inside == 0)
+
+
+def test_draining_finishes_what_runs_and_refuses_what_comes(start: Any) -> None:
+    running = start(Echo(["word " * 100], pause=0.01))
+    lines: list[str] = []
+    with httpx.stream(
+        "POST", running.url + "/v1/chat/completions", json=chat_body(stream=True)
+    ) as first:
+        answer = first.iter_lines()
+        lines.append(next(answer))
+        running.server.drain()
+        refused = post(running, chat_body())
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "draining"
+        assert httpx.get(running.url + "/health").status_code == 503
+        lines += list(answer)
+    assert "data: [DONE]" in lines
+    running.thread.join(timeout=10)
+    assert not running.thread.is_alive()
+
+
+class Failing(Echo):
+    def __init__(self, error: Exception, after: int) -> None:
+        super().__init__(name="echo")
+        self.error = error
+        self.after = after
+
+    def stream(self, messages: Any, sampling: Sampling) -> Any:
+        for number, delta in enumerate(super().stream(messages, sampling)):
+            if number == self.after:
+                raise self.error
+            yield delta
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_model_that_fails_at_once_is_an_http_error(start: Any, stream: bool) -> None:
+    running = start(Failing(FledgeError("no ink", remedy="refill"), after=0))
+    response = post(running, chat_body(stream=stream))
+    assert response.status_code == 500
+    assert response.json()["error"]["message"] == "no ink; refill"
+
+
+def test_a_model_that_fails_later_ends_the_stream_with_the_error(
+    start: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(Failing(ZeroDivisionError("secret detail"), after=2))
+    response = post(running, chat_body(stream=True))
+    assert response.status_code == 200
+    last = response.text.strip().splitlines()[-1]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "internal_error"
+    assert "secret" not in response.text
+    assert "secret detail" in caplog.text
+    with client(running) as api, pytest.raises(openai.APIError, match="internal error"):
+        list(api.chat.completions.create(model="echo", messages=HELLO, stream=True))
+
+
+def test_the_first_piece_is_not_held_back(start: Any) -> None:
+    running = start(Echo(["word " * 40], pause=0.05))
+    began = time.monotonic()
+    with httpx.stream(
+        "POST", running.url + "/v1/chat/completions", json=chat_body(stream=True)
+    ) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        lines = (line for line in response.iter_lines() if "word" in line)
+        next(lines)
+        assert time.monotonic() - began < 1.0
+
+
+def test_the_page_is_in_the_package() -> None:
+    from fledge.server import page
+
+    names = {path.name for path in Path(page.WEB).iterdir()}
+    assert {"index.html", "app.js", "style.css"} <= names
+    for path in Path(page.WEB).iterdir():
+        content = path.read_text(encoding="utf-8")
+        assert "innerHTML" not in content
+        assert "https://" not in content
