@@ -1,1 +1,48 @@
-"""(façade to be written)"""
+"""Pure scores with intervals: answers, declines, densities, curation against ground truth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fledge.core.lazy import facade
+
+if TYPE_CHECKING:
+    from fledge.metrics.answers import answers as answers
+    from fledge.metrics.answers import final_number_is as final_number_is
+    from fledge.metrics.answers import names_value as names_value
+    from fledge.metrics.curation import PrecisionRecall as PrecisionRecall
+    from fledge.metrics.curation import precision_recall as precision_recall
+    from fledge.metrics.curation import token_f1 as token_f1
+    from fledge.metrics.declines import declines as declines
+    from fledge.metrics.density import bits_per_byte as bits_per_byte
+    from fledge.metrics.intervals import bootstrap as bootstrap
+    from fledge.metrics.intervals import wilson as wilson
+
+__all__ = [
+    "PrecisionRecall",
+    "answers",
+    "bits_per_byte",
+    "bootstrap",
+    "declines",
+    "final_number_is",
+    "names_value",
+    "precision_recall",
+    "token_f1",
+    "wilson",
+]
+
+__getattr__ = facade(
+    __name__,
+    {
+        "PrecisionRecall": "curation",
+        "answers": "answers",
+        "bits_per_byte": "density",
+        "bootstrap": "intervals",
+        "declines": "declines",
+        "final_number_is": "answers",
+        "names_value": "answers",
+        "precision_recall": "curation",
+        "token_f1": "curation",
+        "wilson": "intervals",
+    },
+)

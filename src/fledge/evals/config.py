@@ -1,0 +1,26 @@
+"""Config of the stage ``[evals]``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fledge.core.config import Config
+
+
+class EvalsConfig(Config):
+    """The same questions and texts for every rung: base, then SFT."""
+
+    limit: int = Field(default=400, ge=1)
+    """The most questions asked of a set; larger sets are sampled by ``seed``."""
+
+    max_new_tokens: int = Field(default=96, ge=1)
+    """The longest answer, in tokens; worked calculations are the longest."""
+
+    validation_tokens: int = Field(default=100_000, ge=1)
+    """Held-out tokens read for bits per byte, in whole documents sampled by ``seed``."""
+
+    stride: int | None = Field(default=None, ge=1)
+    """Tokens a window moves on by when a text is scored.  None: half the model's context."""
+
+    seed: int = Field(default=0, ge=0)
+    """Decides the sampled questions and documents, and the draws of the bootstrap."""

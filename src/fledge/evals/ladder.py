@@ -1,0 +1,158 @@
+"""The ladder: every rung of a run (base, SFT, ...) answers the same questions, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fledge.core.files import read_jsonl, write_json, write_jsonl
+from fledge.core.protocols import Progress
+from fledge.core.run import Outcome
+from fledge.engine.engine import Engine, load_engine
+from fledge.evals.config import EvalsConfig
+from fledge.evals.solvers import chat_solver, plain_solver
+from fledge.evals.tasks import Row, breakdown, figures_of, load_task, run_task, share
+from fledge.evals.validation import has_validation, score_documents, summarise_documents
+
+BASE = "pretrain"
+"""The stage whose model never saw a chat: called "base" and asked in plain text."""
+
+CHINESE = ("facts_zh_hans", "facts_zh_hant")
+
+
+class _Rung:
+    """One model of the ladder; its engine is loaded when there is something left to ask."""
+
+    def __init__(self, stage: str, folder: Path, out: Path) -> None:
+        self.stage, self.folder = stage, folder
+        self.name = rung_name(stage)
+        self.out = out / self.name
+        self.form = "plain" if stage == BASE else "chat"
+
+    @cached_property
+    def engine(self) -> Engine:
+        return load_engine(self.folder)
+
+    def rows(self, name: str, make: Callable[[], list[Row]]) -> list[Row]:
+        """The rows of ``<name>.jsonl``, made now unless a killed run left them behind."""
+        path = self.out / f"{name}.jsonl"
+        if not path.is_file():
+            write_jsonl(path, make())
+        return list(read_jsonl(path))
+
+
+def rung_name(stage: str) -> str:
+    """What figures call the model of a stage."""
+    return "base" if stage == BASE else stage
+
+
+def evaluate_ladder(
+    config: EvalsConfig,
+    rungs: Mapping[str, Path],
+    sets: Path | None,
+    tokens: Path | None,
+    out: Path,
+    progress: Progress,
+) -> Outcome:
+    """Measure the models of ``rungs`` (stage name -> folder) on the same questions and texts.
+
+    ``sets`` is a folder of evaluation sets (``<name>.jsonl``), ``tokens`` one of token shards.
+    Writes ``<rung>/<set>.jsonl`` (a line per question), ``<rung>/bits_per_byte.jsonl`` (a line
+    per document) and ``summary.json``.  Decoding is greedy; a set that is finished is not asked
+    again when a killed run goes on.
+    """
+    paths = sorted(sets.glob("*.jsonl")) if sets else []
+    summary = []
+    for stage, folder in rungs.items():
+        rung = _Rung(stage, folder, out)
+        tasks = _bits_per_byte(rung, config, tokens, progress)
+        tasks |= _ask(rung, config, paths, progress)
+        summary.append({"rung": rung.name, "stage": stage, "form": rung.form, "tasks": tasks})
+        progress.say(f"{rung.name}: {_headline(tasks)}")
+    write_json(out / "summary.json", {"rungs": summary})
+    return Outcome(counts=_counts(summary), figures=_figures(summary))
+
+
+def _bits_per_byte(
+    rung: _Rung, config: EvalsConfig, tokens: Path | None, progress: Progress
+) -> dict[str, Any]:
+    if tokens is None or not has_validation(tokens):
+        return {}
+    rows = rung.rows(
+        "bits_per_byte",
+        lambda: score_documents(
+            rung.engine, config, tokens, progress, f"{rung.name}: held-out text"
+        ),
+    )
+    return {"bits_per_byte": summarise_documents(rows, config.seed)} if rows else {}
+
+
+def _ask(
+    rung: _Rung, config: EvalsConfig, paths: Sequence[Path], progress: Progress
+) -> dict[str, Any]:
+    """Every set of questions, and what follows from several of them together."""
+    rows = {
+        path.stem: rung.rows(path.stem, _asking(rung, config, path, progress)) for path in paths
+    }
+    tasks = {name: _task_summary(found) for name, found in rows.items()}
+    facts = [row for name, found in rows.items() if name.startswith("facts_") for row in found]
+    if facts:
+        refused = share(row["declined"] for row in facts)
+        tasks["over_refusal"] = {"metric": "over_refusal", **refused}
+    scripts = {name: tasks[name] for name in CHINESE if name in tasks}
+    if scripts:
+        lower = min(scripts, key=lambda name: scripts[name]["value"])
+        figure = {key: scripts[lower][key] for key in ("metric", "value", "ci95", "n")}
+        tasks["facts_zh"] = {**figure, "lower_of": list(scripts), "is": lower}
+    return tasks
+
+
+def _asking(
+    rung: _Rung, config: EvalsConfig, path: Path, progress: Progress
+) -> Callable[[], list[Row]]:
+    def ask() -> list[Row]:
+        solver = plain_solver if rung.form == "plain" else chat_solver
+        task = load_task(path, limit=config.limit, seed=config.seed)
+        answering = solver(rung.engine, config.max_new_tokens)
+        return run_task(task, answering, progress, f"{rung.name}: {task.name}")
+
+    return ask
+
+
+def _task_summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """The figure of a set, by attribute and language, and how answers ended."""
+    reasons = [row["finish_reason"] for row in rows]
+    return {
+        **figures_of(rows)[0],
+        "declined": sum(row["declined"] for row in rows),
+        "finish_reasons": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        "by_attribute": breakdown(rows, "attribute"),
+        "by_language": breakdown(rows, "language"),
+    }
+
+
+def _counts(summary: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    tasks = [task for rung in summary for task in rung["tasks"].values()]
+    return {
+        "rungs": len(summary),
+        "questions": sum(task["n"] for task in tasks if "by_attribute" in task),
+        "documents": sum(task["n"] for task in tasks if task["metric"] == "bits_per_byte"),
+    }
+
+
+def _figures(summary: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return {
+        f"{rung['rung']}.{name}": task["value"]
+        for rung in summary
+        for name, task in rung["tasks"].items()
+    }
+
+
+def _headline(tasks: Mapping[str, Any]) -> str:
+    """The figures of a rung in one line."""
+    return ", ".join(
+        f"{name} {task['value']:.3f}" if name == "bits_per_byte" else f"{name} {task['value']:.1%}"
+        for name, task in tasks.items()
+    )

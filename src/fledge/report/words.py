@@ -1,0 +1,93 @@
+"""Numbers and names as a reader wants them: 1,234 · 12.3 % · 2 min 05 s · 4.5 MB."""
+
+from __future__ import annotations
+
+STAGES = {
+    "samples": ("Sample world", "样例世界"),
+    "corpus": ("Corpus", "语料"),
+    "tokenizer": ("Tokenizer", "分词器"),
+    "tokens": ("Tokens", "词元"),
+    "pretrain": ("Pretraining", "预训练"),
+    "sft": ("SFT", "监督微调"),
+    "honesty": ("Honesty", "诚实训练"),
+    "dpo": ("DPO", "偏好优化"),
+    "ppo": ("PPO", "强化学习"),
+    "grpo": ("GRPO", "强化学习"),
+    "evals": ("Evaluation", "评测"),
+}
+"""Stages in their order: English and Chinese title."""
+
+TASKS = {
+    "facts_en": ("Facts, English", "英文事实问答"),
+    "facts_zh_hans": ("Facts, Simplified Chinese", "简体中文事实问答"),
+    "facts_zh_hant": ("Facts, Traditional Chinese", "繁體中文事實問答"),
+    "facts_zh": ("Facts, Chinese: lower of the two scripts", "中文事实问答（取较低者）"),
+    "spec": ("Design specification", "设计规范问答"),
+    "arithmetic": ("Arithmetic on facts", "基于事实的计算"),
+    "unanswerable": ("Unanswerable, rightly declined", "正确拒答"),
+    "over_refusal": ("Answerable, wrongly declined", "误拒率"),
+    "bits_per_byte": ("Held-out text, bits per byte", "每字节比特数"),
+}
+"""Tasks in the order of the ladder."""
+
+LOWER_IS_BETTER = frozenset({"over_refusal", "bits_per_byte"})
+
+LANGUAGES = {
+    "en": "English",
+    "zh-Hans": "Simplified Chinese 简体中文",
+    "zh-Hant": "Traditional Chinese 繁體中文",
+}
+
+RUNGS = {"base": "Base"}
+
+
+def count(value: float) -> str:
+    """1,234,567"""
+    return f"{value:,.0f}"
+
+
+def compact(value: float) -> str:
+    """1.23 M"""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.3g} {unit}"
+    return f"{value:,.4g}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """12.3 %, with a space that does not break"""
+    return f"{100 * share:.{digits}f}\u00a0%"
+
+
+def duration(seconds: float) -> str:
+    """2 min 05 s"""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def size(value: float) -> str:
+    """4.5 MB"""
+    for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= scale:
+            return f"{value / scale:.1f} {unit}"
+    return f"{value:.0f} bytes"
+
+
+def name(key: str) -> str:
+    """A key as words: ``main_span_m`` -> "main span m"."""
+    return key.replace("_", " ").replace(".", ": ")
+
+
+def rung(key: str) -> str:
+    """A rung as it is shown."""
+    return RUNGS.get(key, key.upper() if len(key) <= 4 else key.capitalize())
+
+
+def language(code: str) -> str:
+    """A language by its code."""
+    return LANGUAGES.get(code, code or "unknown")
