@@ -1,0 +1,111 @@
+"""The ``--json`` tables of the reference against what the commands print."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from doc_pages import ROOT
+
+from fledge.cli.main import fledge as doors
+from fledge.server.errors import ApiError
+from pico_model import write_pico_model
+
+REFERENCE = ROOT / "docs" / "reference.md"
+TEXT = "The old arch bridge over the river was opened in 1932 and carries two lanes of traffic."
+
+
+def contract(command: str) -> set[str]:
+    """The fields that the reference lists for ``command``."""
+    text = REFERENCE.read_text(encoding="utf-8").split("## --json")[1].split("\n## ")[0]
+    section = text.split(f"\n### {command}\n")[1].split("\n### ")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def printed(*words: str) -> list[dict[str, Any]]:
+    """The JSON objects that a command prints."""
+    done = CliRunner().invoke(doors, [*words, "--json"], catch_exceptions=False)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows
+    return rows
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with texts, a built corpus, a tokenizer and a model."""
+    folder = tmp_path_factory.mktemp("contracts")
+    texts = folder / "texts"
+    texts.mkdir()
+    for number in range(5):
+        words = f"Report {number}. {TEXT} Its piers were inspected {number + 2} times."
+        (texts / f"{number}.txt").write_text(words, encoding="utf-8")
+    write_pico_model(folder, stage="sft")
+    return folder
+
+
+def test_a_stage_and_corpus_stats(place: Path) -> None:
+    corpus = str(place / "corpus")
+    words = ("corpus", "build", "--input", str(place / "texts"), "--out", corpus)
+    [row] = printed(*words, "--set", "workers=1")
+    assert set(row) == contract("run, and every command that runs one stage")
+    [stats] = printed("corpus", "stats", corpus)
+    assert set(stats) == contract("corpus stats") - {"truth", "figures"}
+
+
+def test_truth_brings_truth_and_figures(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        "[samples]\nbridges = 2\npages_per_bridge = 1\nspecification = false\n[corpus]\n",
+        encoding="utf-8",
+    )
+    rows = printed("run", str(recipe), "--runs", str(tmp_path))
+    assert [set(row) for row in rows] == [
+        contract("run, and every command that runs one stage")
+    ] * 2
+    [stats] = printed("corpus", "stats", str(tmp_path / "r"))
+    assert set(stats) == contract("corpus stats")
+
+
+def test_extract(place: Path) -> None:
+    [row] = printed("extract", str(place / "texts" / "0.txt"))
+    assert set(row) == contract("extract")
+
+
+def test_tokenizer(place: Path) -> None:
+    words = ("tokenizer", "train", "--input", str(place / "texts" / "0.txt"), "--vocab-size", "300")
+    [row] = printed(*words, "--out", str(place / "tokenizer"))
+    names = {re.sub(r"(bytes_per_token)\..*", r"\1.LANGUAGE", name) for name in row}
+    assert names == contract("tokenizer train")
+    rows = printed("tokenizer", "show", str(place / "sft"), "a bridge 桥")
+    assert all(set(row) == contract("tokenizer show") for row in rows)
+
+
+def test_generate(place: Path) -> None:
+    [row] = printed("generate", "--model", str(place), "--prompt", "Hi", "--max-new-tokens", "2")
+    assert set(row) == contract("generate")
+    assert set(row["usage"]) == {"prompt_tokens", "completion_tokens"}
+    assert row["finish_reason"] in ("stop", "length")
+
+
+def test_eval(place: Path) -> None:
+    questions = place / "q.jsonl"
+    questions.write_text('{"input": "Who?", "target": "Ann"}\n', encoding="utf-8")
+    model = ("eval", "--model", str(place), "--max-new-tokens", "2")
+    rows = printed(*model, "--task", str(questions))
+    assert all(set(row) == contract("eval --task") for row in rows)
+    [row] = printed("eval", "--model", str(place), "--text", str(place / "texts" / "0.txt"))
+    assert set(row) == contract("eval --text")
+
+
+def test_doctor() -> None:
+    assert all(set(row) == contract("doctor") for row in printed("doctor"))
+
+
+def test_http_errors_have_the_documented_shape() -> None:
+    [example] = re.findall(r'^(\{"error".*\})$', REFERENCE.read_text("utf-8"), re.MULTILINE)
+    assert set(json.loads(example)["error"]) == set(ApiError(400, "x").body()["error"])  # type: ignore[call-overload]
