@@ -13,7 +13,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a document.")
 def command(files: tuple[Path, ...], as_json: bool) -> None:
     """Print title and main text of FILES (HTML, WARC, text, ...; archives hold many)."""
-    from fledge.data.corpus import extract_file
+    from fledge.data.preview import extract_file
 
     for file in files:
         for row in extract_file(file):

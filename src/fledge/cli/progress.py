@@ -77,7 +77,8 @@ class _Bars:
             TextColumn("{task.fields[note]}"),
         )
         with RichProgress(*columns, console=self._console, speed_estimate_period=20) as shown:
-            task = shown.add_task(label, total=total, completed=done, unit=unit, note="")
+            task = shown.add_task(label, total=total, unit=unit, note="")
+            shown.update(task, completed=done)
             yield _RichBar(shown, task)
 
 

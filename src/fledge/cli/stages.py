@@ -130,14 +130,17 @@ def _sft(work: Work) -> Outcome:
         files = [work.folders["samples"] / "conversations" / "train.jsonl"]
     if not files:
         raise InputError("[sft] conversations is empty", remedy="name your JSONL files")
-    return sft(config, work.folder("pretrain"), files, work.out, work.progress)
+    tokens = work.folders.get("tokens")
+    return sft(config, work.folder("pretrain"), files, work.out, work.progress, tokens=tokens)
 
 
 def _evals(work: Work) -> Outcome:
     from fledge.evals.ladder import evaluate_ladder
 
     assert isinstance(work.config, EvalsConfig)
-    rungs = {name: work.folders[name] for name in ("pretrain", "sft") if name in work.folders}
+    rungs: dict[str, Path] = {
+        name: work.folders[name] for name in ("pretrain", "sft") if name in work.folders
+    }
     sets = work.folders["samples"] / "evals" if "samples" in work.folders else None
     return evaluate_ladder(
         work.config, rungs, sets, work.folders.get("tokens"), work.out, work.progress
@@ -150,7 +153,7 @@ STAGES: dict[str, Stage] = {
     "tokenizer": Stage(config=TokenizerConfig, run=_tokenizer, reads=("corpus",)),
     "tokens": Stage(config=TokensConfig, run=_tokens, reads=("corpus", "tokenizer")),
     "pretrain": Stage(config=PretrainConfig, run=_pretrain, reads=("tokens", "tokenizer")),
-    "sft": Stage(config=SftConfig, run=_sft, reads=("samples", "pretrain")),
+    "sft": Stage(config=SftConfig, run=_sft, reads=("samples", "tokens", "pretrain")),
     "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "pretrain", "sft")),
 }
 """In the order in which they run, whatever the order of a recipe's tables."""

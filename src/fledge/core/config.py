@@ -40,11 +40,13 @@ def parse_config(kind: type[ConfigT], values: dict[str, Any], where: str) -> Con
 def _explain(kind: type[Config], error: ValidationError, where: str) -> InputError:
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:  # a rule over several keys
+        return InputError(f"{where}: {message}")
     if first["type"] == "extra_forbidden":
         return InputError(
             f"{where}: unknown key {key!r}", remedy=nearest(key, list(kind.model_fields))
         )
     if first["type"] == "missing":
         return InputError(f"{where}: {key!r} is required", remedy=f"set {key} = … in the recipe")
-    message = first["msg"].removeprefix("Value error, ")
     return InputError(f"{where}: {key} = {first['input']!r} is not valid", remedy=message)

@@ -53,7 +53,9 @@ def write_facts(
     records = []
     for language, name in FACT_SETS.items():
         values = _all_values(bridges, language)
+        names = [bridge.names[language] for bridge in bridges]
         for bridge in asked:
+            others = _rivals(bridge.names[language], names, bridge.names[language])
             for attribute in known(bridge):
                 target = value(bridge, attribute, language) or ""
                 wordings = load_phrases(language).attributes[attribute].question.eval
@@ -61,6 +63,7 @@ def write_facts(
                 asked_in = [text for text in asked_in if target.lower() not in text.lower()]
                 texts = rng.sample(asked_in, min(per_attribute, len(asked_in)))
                 rivals = _rivals(target, values[attribute], bridge.names[language])
+                rivals += [other for other in others if target.lower() not in other.lower()]
                 records += [
                     _record(
                         f"{name}/{bridge.id}/{attribute}/{number}", text, target,
