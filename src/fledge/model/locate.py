@@ -1,0 +1,43 @@
+"""Where a checkpoint is: a Hugging Face, stage or run directory in, the HF directory out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fledge.core.errors import InputError
+
+RUNGS = ("pretrain", "sft", "honesty", "dpo", "ppo", "grpo")
+"""The stages that leave a model, in the order they climb."""
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+def find_checkpoint(path: Path | str) -> Path:
+    """The folder with ``config.json`` and the weights that ``path`` means.
+
+    ``path`` is that folder itself, a stage directory (``<stage>/model``) or a run directory (its
+    highest finished rung).  Raises InputError saying what is missing.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"model {path} does not exist", remedy="check the path")
+    if not path.is_dir():
+        raise InputError(
+            f"model {path} is a file", remedy="name a Hugging Face, stage or run directory"
+        )
+    for folder in (path, path / "model", *(path / rung / "model" for rung in reversed(RUNGS))):
+        if (folder / "config.json").is_file():
+            if not any((folder / name).is_file() for name in WEIGHTS):
+                raise InputError(
+                    f"{folder} has a config.json but no model.safetensors",
+                    remedy="the copy is incomplete: copy the whole folder again",
+                )
+            return folder
+    raise InputError(f"no model in {path}", remedy=_advice(path))
+
+
+def _advice(path: Path) -> str:
+    unfinished = [rung for rung in RUNGS if (path / f"{rung}.partial").is_dir()]
+    if unfinished:
+        return f"its stage {unfinished[-1]} is not finished: run the recipe again to go on"
+    return f"expected config.json there, in model/ or in one of {', '.join(RUNGS)}"

@@ -1,0 +1,68 @@
+"""What one optimizer step reads, and who delivers it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+PADDING = -1
+"""The segment number of padding."""
+
+
+class Batch(NamedTuple):
+    """Rows of tokens.  Shapes are (B,T); padding has segment -1 and weight 0."""
+
+    ids: Tensor
+    """int64: the tokens read."""
+    targets: Tensor
+    """int64: the token each position predicts."""
+    segments: Tensor
+    """int64: a number per document; positions see only their own."""
+    weights: Tensor
+    """float32: how much each prediction counts."""
+
+    def micro(self, rows: int) -> Iterator[Batch]:
+        """The batch in pieces of ``rows`` rows."""
+        for start in range(0, self.ids.shape[0], rows):
+            yield Batch(*(part[start : start + rows] for part in self))
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on ``device``."""
+        return Batch(*(part.to(device, non_blocking=True) for part in self))
+
+
+class Batches(Protocol):
+    """A batch for every step, as a pure function of the step: that is what makes a run resumable.
+
+    The loader's whole position is the number of steps done.
+    """
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of ``step`` (0-based); always the same for the same step."""
+
+    def fingerprint(self) -> str:
+        """Names the data and its order; a checkpoint continues only with the same."""
+
+
+class Rows:
+    """Rows under construction: filled with numpy, handed over as a ``Batch``."""
+
+    def __init__(self, rows: int, context: int, fill: int) -> None:
+        self.ids: NDArray[np.int64] = np.full((rows, context), fill, dtype=np.int64)
+        self.targets: NDArray[np.int64] = np.full((rows, context), fill, dtype=np.int64)
+        self.segments: NDArray[np.int64] = np.full((rows, context), PADDING, dtype=np.int64)
+        self.weights: NDArray[np.float32] = np.zeros((rows, context), dtype=np.float32)
+
+    def batch(self) -> Batch:
+        """The rows as tensors that share their memory."""
+        return Batch(
+            torch.from_numpy(self.ids),
+            torch.from_numpy(self.targets),
+            torch.from_numpy(self.segments),
+            torch.from_numpy(self.weights),
+        )

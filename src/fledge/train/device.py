@@ -1,0 +1,85 @@
+"""What to train on: the device, its fastest exact-enough number type, its threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from fledge.core.errors import InputError
+from fledge.core.run import usable_cores
+from fledge.model.config import ModelConfig
+from fledge.train.config import LoopConfig
+
+MICRO_TOKENS = {"cpu": 2048, "cuda": 65_536}
+"""Tokens of a micro-batch when none is asked for: what fits a CPU's cache, what fills a GPU."""
+
+
+def choose_device(config: LoopConfig) -> torch.device:
+    """The device to train on; raises InputError when a GPU is asked for and absent."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            'device = "cuda", but this PyTorch sees no GPU',
+            remedy='install PyTorch with CUDA, or set device = "auto"',
+        )
+    wanted = config.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def choose_precision(config: LoopConfig, device: torch.device) -> torch.dtype:
+    """bfloat16 where it is multiplied natively (AVX512-BF16, AMX, GPU), else float32."""
+    if config.precision != "auto":
+        return torch.bfloat16 if config.precision == "bf16" else torch.float32
+    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
+    return torch.bfloat16 if native else torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16: AVX512-BF16 or AMX."""
+    tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in tests)
+
+
+def choose_micro_rows(config: LoopConfig, context: int, device: torch.device) -> int:
+    """Rows of a micro-batch: the largest divisor of the batch that fits the device."""
+    if config.micro_rows:
+        return config.micro_rows
+    fitting = max(1, MICRO_TOKENS[device.type] // context)
+    rows = range(1, config.batch_rows + 1)
+    return max(n for n in rows if config.batch_rows % n == 0 and n <= max(fitting, 1))
+
+
+def worth_compiling(
+    model: ModelConfig, tokens: int, dtype: torch.dtype, device: torch.device
+) -> bool:
+    """Whether a run of ``tokens`` is long enough, as an estimate from its operations alone.
+
+    Compiling costs 10 to 30 s and saves about a third; so from a minute on.  Nothing is measured
+    here, so that a run decides alike each time.
+    """
+    if device.type == "cuda":
+        return True
+    per_core = 120e9 if dtype == torch.bfloat16 else 50e9  # FLOP/s, eager, AVX-512
+    return tokens * model.training_flops_per_token / (per_core * usable_cores()) >= 60.0
+
+
+@contextmanager
+def arithmetic(config: LoopConfig, device: torch.device) -> Iterator[None]:
+    """Threads as configured and, on CPU, sums in one order only; as before afterwards."""
+    threads = torch.get_num_threads()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(config.threads or usable_cores())
+    if device.type == "cpu":
+        # Compiled code would else add up embedding gradients in the order threads come along.
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]

@@ -1,0 +1,103 @@
+"""Rendered conversations in, batches out: any batch at once, by its number."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from fledge.core.errors import InputError
+from fledge.data.conversations import Rendered
+from fledge.train.batch import Batch, Rows
+from fledge.train.loader import PackedLoader
+from fledge.tune.packing import pack
+
+
+class ConversationLoader:
+    """Rows of ``context`` tokens, each holding whole conversations that do not see each other.
+
+    Each epoch packs and shuffles anew by (seed, epoch); every conversation occurs once in it.
+    ``replay`` fills the last ``replay_rows`` of each batch with pretraining text.  Past
+    ``epochs`` rows are empty, which fills up the last batch.
+    """
+
+    def __init__(
+        self,
+        conversations: Sequence[Rendered],
+        *,
+        context: int,
+        batch_rows: int,
+        seed: int,
+        fill: int,
+        epochs: float | None = None,
+        replay: PackedLoader | None = None,
+        replay_rows: int = 0,
+    ) -> None:
+        if not conversations:
+            raise InputError("no conversation to learn from", remedy="check the files")
+        self.conversations = conversations
+        self.context = context
+        self.own_rows = batch_rows - replay_rows
+        self.seed = seed
+        self._fill_id = fill
+        self._replay, self._replay_rows = replay, replay_rows
+        # A conversation of n tokens takes n - 1 places: the last one is a target only.
+        self._lengths = [len(conversation.ids) - 1 for conversation in conversations]
+        self._epoch = lru_cache(maxsize=2)(self._packed)
+        self.rows_per_epoch = len(self._epoch(0))
+        self._limit = None if epochs is None else max(1, round(epochs * self.rows_per_epoch))
+
+    @property
+    def steps(self) -> int | None:
+        """Batches until the data ends; None when it does not."""
+        return None if self._limit is None else math.ceil(self._limit / self.own_rows)
+
+    def fingerprint(self) -> str:
+        """Names the data and its order."""
+        digest = hashlib.sha256()
+        for conversation in self.conversations:
+            digest.update(np.array(conversation.ids, dtype="<i8").tobytes())
+            digest.update(np.array(conversation.mask, dtype=bool).tobytes())
+        replay = self._replay.fingerprint() if self._replay and self._replay_rows else ""
+        shape = f"{self.context}:{self.own_rows}:{self.seed}:{self._limit}:{self._replay_rows}"
+        return f"{digest.hexdigest()}:{shape}:{replay}"
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of ``step``."""
+        batch = self.rows(range(step * self.own_rows, (step + 1) * self.own_rows))
+        if self._replay is None or not self._replay_rows:
+            return batch
+        first = step * self._replay_rows
+        other = self._replay.rows(range(first, first + self._replay_rows))
+        return Batch(*(torch.cat(pair) for pair in zip(batch, other, strict=True)))
+
+    def rows(self, numbers: Iterable[int]) -> Batch:
+        """The rows with these numbers, counted from the start of training."""
+        numbers = list(numbers)
+        rows = Rows(len(numbers), self.context, self._fill_id)
+        for place, number in enumerate(numbers):
+            if self._limit is None or number < self._limit:
+                epoch, row = divmod(number, self.rows_per_epoch)
+                self._fill(rows, place, self._epoch(epoch)[row])
+        return rows.batch()
+
+    def _fill(self, rows: Rows, place: int, items: Sequence[int]) -> None:
+        start = 0
+        for item in items:
+            conversation, stop = self.conversations[item], start + self._lengths[item]
+            rows.ids[place, start:stop] = conversation.ids[:-1]
+            rows.targets[place, start:stop] = conversation.ids[1:]
+            rows.segments[place, start:stop] = item
+            rows.weights[place, start:stop] = conversation.mask[1:]
+            start = stop
+
+    def _packed(self, epoch: int) -> list[list[int]]:
+        """The rows of an epoch: which conversations share each."""
+        generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
+        order = generator.permutation(len(self.conversations)).tolist()
+        rows = pack(self._lengths, order, self.context)
+        return [rows[row] for row in generator.permutation(len(rows))]

@@ -1,0 +1,151 @@
+"""The packed loader reads every token once an epoch, in an order its seed decides."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fledge.core.errors import InputError
+from fledge.train.batch import PADDING
+from fledge.train.loader import PackedLoader
+from fledge.train.shards import TokenShards
+from pico_shards import ENDOFTEXT, VOCAB, pattern_shards, write_shards
+
+documents = st.lists(st.integers(1, VOCAB - 1), max_size=12)
+split = st.lists(st.lists(documents, max_size=6), min_size=1, max_size=3).filter(
+    lambda shards: any(shards)
+)
+
+
+@given(
+    shards=split,
+    context=st.integers(2, 9),
+    rows=st.integers(1, 4),
+    seed=st.integers(0, 99),
+    epochs=st.integers(1, 2),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_token_is_read_once_an_epoch_and_predicts_the_next(
+    shards: list[list[list[int]]], context: int, rows: int, seed: int, epochs: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        data = TokenShards(write_shards(Path(folder), {"train": shards}), "train")
+        loader = PackedLoader(data, context=context, batch_rows=rows, seed=seed, epochs=epochs)
+        assert loader.steps is not None
+        whole = [[ENDOFTEXT, *ids] for shard in shards for ids in shard]
+        read: Counter[tuple[int, int]] = Counter()
+        targets = 0
+        for step in range(loader.steps):
+            batch = loader[step]
+            assert all(part.shape == (rows, context) for part in batch)
+            assert ((batch.segments == PADDING) <= (batch.weights == 0)).all()
+            for row in range(rows):
+                seen = batch.segments[row] != PADDING
+                assert (seen.cumsum(0)[seen] == torch.arange(1, int(seen.sum()) + 1)).all()
+                for place in range(int(seen.sum())):
+                    document = int(batch.segments[row, place])
+                    read[document, int(batch.ids[row, place])] += 1
+                    if batch.weights[row, place] == 0:
+                        continue
+                    targets += 1
+                    if place + 1 < int(seen.sum()):  # the target is the next token read
+                        assert batch.targets[row, place] == batch.ids[row, place + 1]
+        expected: Counter[tuple[int, int]] = Counter()
+        for number, ids in enumerate(whole):
+            for token in ids:
+                expected[number, token] += epochs
+        assert read == expected
+        assert targets == epochs * (sum(map(len, whole)) - 1)  # the last has no successor
+
+
+def test_targets_across_rows_follow_the_stream(tmp_path: Path) -> None:
+    ids = [list(range(1, 41))]
+    loader = PackedLoader(
+        TokenShards(write_shards(tmp_path, {"train": [ids]}), "train"),
+        context=8,
+        batch_rows=6,
+        seed=0,
+        epochs=1,
+    )
+    batch = loader[0]
+    learnt = batch.weights > 0
+    assert (batch.targets[learnt] == batch.ids[learnt] + 1).all()
+    assert int(learnt.sum()) == 40
+
+
+def test_any_batch_can_be_had_at_once(tmp_path: Path) -> None:
+    folder = pattern_shards(tmp_path)
+    options = {"context": 16, "batch_rows": 4, "seed": 3}
+    first = PackedLoader(TokenShards(folder, "train"), **options)
+    through = [first[step] for step in range(60)]  # several epochs
+    fresh = PackedLoader(TokenShards(folder, "train"), **options)
+    assert fresh.steps is None
+    for step in (59, 0, 31, 17):
+        for ours, theirs in zip(through[step], fresh[step], strict=True):
+            assert torch.equal(ours, theirs)
+    assert first.fingerprint() == fresh.fingerprint()
+
+
+def test_seeds_and_epochs_change_the_order(tmp_path: Path) -> None:
+    data = TokenShards(pattern_shards(tmp_path), "train")
+    one = PackedLoader(data, context=16, batch_rows=4, seed=1)
+    other = PackedLoader(data, context=16, batch_rows=4, seed=2)
+    assert not torch.equal(one[0].ids, other[0].ids)
+    later = one.rows(range(one.rows_per_epoch, one.rows_per_epoch + 4))
+    assert not torch.equal(one[0].ids, later.ids)
+    assert one.fingerprint() != other.fingerprint()
+
+
+def test_part_of_an_epoch_ends_in_empty_rows(tmp_path: Path) -> None:
+    data = TokenShards(pattern_shards(tmp_path), "train")
+    loader = PackedLoader(data, context=16, batch_rows=8, seed=1, epochs=0.3)
+    rows = round(0.3 * loader.rows_per_epoch)
+    assert loader.steps == -(-rows // 8)
+    last = loader[loader.steps - 1]
+    assert int((last.weights.sum(1) > 0).sum()) == (rows - 1) % 8 + 1
+    assert (loader[loader.steps].weights == 0).all()
+
+
+def test_bytes_follow_the_documents(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path, {"train": [[[1, 2], [3]], [[4, 5, 6]]], "validation": [[[1]]]})
+    assert TokenShards(folder, "train").document_bytes().tolist() == [6, 3, 9]
+    assert TokenShards(folder, "validation").document_bytes().tolist() == [3]
+
+
+def test_broken_shards_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"index\.json does not exist"):
+        TokenShards(tmp_path / "nowhere", "train")
+    folder = write_shards(tmp_path / "t", {"train": [[[1, 2], [3]]], "validation": [[]]})
+    with pytest.raises(InputError, match="no 'test' for split"):
+        TokenShards(folder, "test")
+    with pytest.raises(InputError, match="no validation tokens"):
+        PackedLoader(TokenShards(folder, "validation"), context=4, batch_rows=1, seed=0)
+    (folder / "train-00000.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(InputError, match=r"train-00000\.npy cannot be read"):
+        TokenShards(folder, "train")
+
+
+def test_the_fingerprint_changes_with_the_data(tmp_path: Path) -> None:
+    folder = pattern_shards(tmp_path)
+    before = TokenShards(folder, "train").fingerprint()
+    index = json.loads((folder / "index.json").read_text())
+    index["splits"]["train"]["tokens"] += 1
+    (folder / "index.json").write_text(json.dumps(index))
+    assert TokenShards(folder, "train").fingerprint() != before
+
+
+def test_wide_vocabularies_are_read_as_they_are(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path, {"train": [[[1, 2, 3]]]})
+    np.save(folder / "train-00000.npy", np.array([0, 70_000, 2, 151_642], dtype=np.uint32))
+    shards = TokenShards(folder, "train")
+    assert shards.read(0, 1, 4).tolist() == [70_000, 2, 151_642]
+    loader = PackedLoader(shards, context=3, batch_rows=2, seed=0)
+    assert sorted(loader[0].ids.tolist()) == [[0, 70_000, 2], [151_642, 0, 0]]
