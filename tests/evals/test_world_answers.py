@@ -15,10 +15,8 @@ from fledge.samples.bridges.facts import Bridge, known, load_bridges, say, selec
 from fledge.samples.bridges.invented import all_names, invent
 from fledge.samples.bridges.phrases import LANGUAGES, load_phrases
 from fledge.samples.bridges.questions import write_facts, write_questions
-from fledge.samples.bridges.specification import (
-    load_specification,
-    write_spec_questions,
-)
+from fledge.samples.bridges.specification import load_specification
+from fledge.samples.bridges.specification_dialogue import write_spec_questions
 
 SEED = 5
 

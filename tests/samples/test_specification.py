@@ -13,20 +13,20 @@ import pytest
 
 from fledge.samples.bridges.articles import Article, measure
 from fledge.samples.bridges.phrases import LANGUAGES
-from fledge.samples.bridges.specification import (
-    PAGE_LIMIT,
+from fledge.samples.bridges.specification import load_specification
+from fledge.samples.bridges.specification_dialogue import (
+    taught_ids,
+    write_spec_conversations,
+    write_spec_questions,
+)
+from fledge.samples.bridges.specification_graph import (
     RELATIONS,
     REQUIREMENT,
     THINGS,
     Specification,
-    _words,
-    load_specification,
-    spoken_value,
-    taught_ids,
-    write_chapters,
-    write_spec_conversations,
-    write_spec_questions,
 )
+from fledge.samples.bridges.specification_pages import PAGE_LIMIT, write_chapters
+from fledge.samples.bridges.specification_wording import load_words, spoken_value
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_traditional_text_has_no_simplified_characters(specification: Specificat
 
 def test_wordings_cover_the_same_ground_in_all_languages() -> None:
     def shape(language: str) -> tuple[object, ...]:
-        words = _words(language)
+        words = load_words(language)
         facts = {wording: set(uses) for wording, uses in words.facts.items()}
         return set(words.texts), set(words.labels), set(words.units), facts
 
@@ -122,8 +122,8 @@ def test_wordings_cover_the_same_ground_in_all_languages() -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_wording_is_both_taught_and_asked(language: str) -> None:
-    chat = {t for uses in _words(language).facts.values() for t in uses["chat"]}
-    exam = {t for uses in _words(language).facts.values() for t in uses["exam"]}
+    chat = {t for uses in load_words(language).facts.values() for t in uses["chat"]}
+    exam = {t for uses in load_words(language).facts.values() for t in uses["exam"]}
     assert chat
     assert exam
     assert not chat & exam

@@ -19,11 +19,11 @@ from fledge.samples.bridges.invented import all_names, invent_pools
 from fledge.samples.bridges.page import Page, truth_row
 from fledge.samples.bridges.phrases import LANGUAGES
 from fledge.samples.bridges.questions import QuestionCounts, write_questions
-from fledge.samples.bridges.specification import (
-    write_chapters,
+from fledge.samples.bridges.specification_dialogue import (
     write_spec_conversations,
     write_spec_questions,
 )
+from fledge.samples.bridges.specification_pages import write_chapters
 from fledge.samples.bridges.warc import Response, write_warc
 from fledge.samples.bridges.web import build_pages, responses
 
