@@ -59,6 +59,8 @@ def _texts(inputs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             yield from corpus_texts(path, "train")
         else:
             for row in extract_file(path):
+                if row["dropped"]:
+                    continue
                 yield str(row["language"]), str(row["text"])
 
 
