@@ -52,16 +52,16 @@ def _texts(inputs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(language, text) of a corpus folder's documents, or of raw files of any readable form."""
     from fledge.cli.stages import corpus_texts
     from fledge.data.preview import extract_file
+    from fledge.data.read import expand_inputs
 
     for name in inputs:
-        path = Path(name)
-        if (path / "documents").is_dir():
-            yield from corpus_texts(path, "train")
-        else:
+        if (Path(name) / "documents").is_dir():
+            yield from corpus_texts(Path(name), "train")
+            continue
+        for path in expand_inputs([name]):
             for row in extract_file(path):
-                if row["dropped"]:
-                    continue
-                yield str(row["language"]), str(row["text"])
+                if not row["dropped"]:
+                    yield str(row["language"]), str(row["text"])
 
 
 @command.command("show")
