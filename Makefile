@@ -29,11 +29,13 @@ check: .venv/tested
 	$(BIN)/mypy
 
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "fledge needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv --clear .venv
 	$(PIP) install --quiet --constraint constraints.txt $(INDEX) --editable .
 	@touch $@
 
-.venv/tested: .venv/installed
+.venv/tested: .venv/installed requirements-dev.txt
 	$(PIP) install --quiet --constraint constraints.txt $(INDEX) --requirement requirements-dev.txt
 	@touch $@
 

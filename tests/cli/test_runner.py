@@ -105,7 +105,10 @@ def test_a_failed_stage_keeps_the_old_result_and_goes_on(tmp_path: Path, log: li
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path, log: list[str]) -> None:
     (tmp_path / "toy").mkdir()
-    with runner._locked(tmp_path / "toy"), pytest.raises(FledgeError, match="another fledge"):
+    with (
+        runner.locked(tmp_path / "toy" / ".lock"),
+        pytest.raises(FledgeError, match="another fledge"),
+    ):
         go(recipe(), tmp_path)
 
 

@@ -82,3 +82,19 @@ def test_missing_recipe_and_folder(tmp_path: Path) -> None:
 def test_configs_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Stage().steps = 3  # type: ignore[misc]
+
+
+class Inner(Config):
+    min_words: int = 1
+    """Words."""
+
+
+class Outer(Config):
+    quality: Inner = Inner()
+    """Nested."""
+
+
+def test_a_nested_unknown_key_is_compared_with_its_own_table(tmp_path: Path) -> None:
+    path = write(tmp_path, "[corpus.quality]\nmin_word = 3\n")
+    with pytest.raises(InputError, match=r"'quality\.min_word'; did you mean 'min_words'"):
+        load_recipe(path, {"corpus": Outer})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from fledge.core import Config, Outcome, StageFolder
+from fledge.core import Config, InputError, Outcome, StageFolder
 from fledge.core.files import read_jsonl, replacing, write_json, write_jsonl
-from fledge.core.run import MANIFEST, input_digest, stage_key
+from fledge.core.run import MANIFEST, input_digest, is_current, stage_key
 
 
 class Work(Config):
@@ -110,3 +111,89 @@ def test_manifest_is_the_last_thing(tmp_path: Path) -> None:
     assert not (place.partial / MANIFEST).exists()
     finish(place)
     assert (place.final / MANIFEST).exists()
+
+
+def test_a_kill_after_the_manifest_loses_nothing(tmp_path: Path) -> None:
+    place = StageFolder(tmp_path, "work")
+    finish(place)
+    os.replace(place.final, place.partial)  # killed before the rename, the key not yet removed
+    write_json(place.partial / "stage.json", {"key": key(), "seconds": 0.0})
+    place.recover()
+    assert place.finished(key())
+    assert not place.partial.exists()
+    assert (place.final / "out.txt").read_text() == "result"
+
+
+def test_a_kill_between_the_renames_brings_the_old_result_back(tmp_path: Path) -> None:
+    place = StageFolder(tmp_path, "work")
+    finish(place, "old")
+    os.replace(place.final, tmp_path / ".work.old")
+    place.recover()
+    assert (place.final / "out.txt").read_text() == "old"
+    assert not (tmp_path / ".work.old").exists()
+
+
+def test_leftovers_of_killed_writers_never_become_outputs(tmp_path: Path) -> None:
+    place = StageFolder(tmp_path, "work")
+    clean = finish(place)["digest"]
+    place.begin(key(steps=2))
+    (place.partial / ".out.txt.123.tmp").write_text("half")
+    place.begin(key(steps=2))
+    assert not list(place.partial.glob(".*.tmp"))
+    (place.partial / "out.txt").write_text("result")
+    (place.partial / ".late.456.tmp").write_text("half")
+    assert place.finish("work", Work(), {}, Outcome(), 1.0)["digest"] == clean
+
+
+def test_force_continues_only_what_force_began(tmp_path: Path) -> None:
+    place = StageFolder(tmp_path, "work")
+    place.begin(key())
+    (place.partial / "half.txt").write_text("half")
+    assert not place.resumable(key(), forced=True)
+    assert not (place.begin(key(), forced=True) / "half.txt").exists()
+    (place.partial / "half.txt").write_text("half")
+    assert (place.begin(key(), forced=True) / "half.txt").exists()
+
+
+def test_a_folder_of_the_user_is_never_replaced(tmp_path: Path) -> None:
+    place = StageFolder(tmp_path, "work")
+    place.final.mkdir()
+    (place.final / "thesis.doc").write_text("mine")
+    with pytest.raises(InputError, match="not empty and no result of fledge"):
+        place.begin(key())
+    (place.final / MANIFEST).write_text('{"mine": true}')
+    with pytest.raises(InputError, match="no result of fledge"):
+        place.begin(key())
+    assert (place.final / "thesis.doc").read_text() == "mine"
+
+
+def test_a_stage_is_stale_when_its_neighbour_changed(tmp_path: Path) -> None:
+    first = StageFolder(tmp_path, "one")
+    digest = finish(first)["digest"]
+    second = StageFolder(tmp_path, "two")
+    second.begin(key())
+    second.finish("two", Work(), {"one": str(digest)}, Outcome(), 1.0)
+    assert is_current(tmp_path, "two")
+    first.begin(key(steps=2))
+    (first.partial / "out.txt").write_text("changed")
+    first.finish("one", Work(), {}, Outcome(), 1.0)
+    assert not is_current(tmp_path, "two")
+    assert is_current(tmp_path, "one")
+
+
+class Knobs(Config):
+    incidental = frozenset({"workers"})
+    steps: int = 1
+    """Steps."""
+    workers: int = 1
+    """Workers."""
+
+
+def test_fields_that_decide_nothing_are_not_in_the_key() -> None:
+    assert stage_key("a", Knobs(workers=2), {}) == stage_key("a", Knobs(), {})
+    assert stage_key("a", Knobs(steps=2), {}) != stage_key("a", Knobs(), {})
+
+
+def test_a_missing_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gone does not exist"):
+        input_digest(tmp_path / "gone")

@@ -17,16 +17,18 @@ def command() -> None:
 
 @command.command("build")
 @click.option("--input", "inputs", multiple=True, required=True, metavar="PATH")
+@click.argument("more", nargs=-1, metavar="[PATH]...")
 @stage_options
 def build(
     inputs: tuple[str, ...],
+    more: tuple[str, ...],
     out: Path,
     overrides: tuple[str, ...],
     force: bool,
     as_json: bool,
 ) -> None:
     """Read files, folders or globs; write clean documents, the dropped ones and statistics."""
-    values = {"input": list(inputs)}
+    values = {"input": [*inputs, *more]}
     run_single("corpus", {}, values, out=out, overrides=overrides, force=force, as_json=as_json)
 
 

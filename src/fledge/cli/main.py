@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -69,9 +70,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    signal.signal(signal.SIGTERM, _interrupt)  # docker stop, Slurm: as good as Ctrl-C
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     sys.exit(_guarded(arguments, debug=debug))
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _guarded(arguments: Sequence[str], *, debug: bool) -> int:
@@ -98,6 +104,9 @@ def _guarded(arguments: Sequence[str], *, debug: bool) -> int:
                 1,
                 debug,
             )
+        if isinstance(error, OSError) and error.filename is not None:
+            what = f"{error.filename}: {error.strerror}"
+            return _fail(f"{what}; check the path and its permissions", 1, debug)
         if debug:
             traceback.print_exc()
         where = traceback.extract_tb(error.__traceback__)[-1]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +37,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Run RECIPE; finished stages are skipped, a killed one goes on where it stopped."""
-    loaded = load_recipe(recipe, KINDS, overrides)
+    loaded = load_recipe(_find(recipe), KINDS, overrides)
     selection = Selection(first=first, until=until, force=force)
     if dry_run:
         click.echo(to_toml(loaded.resolved()))
@@ -50,6 +53,14 @@ def command(
     _close(runs / loaded.name, progress.say)
 
 
+def _find(recipe: Path) -> Path:
+    """The recipe's file: as named, or the shipped one of that name (``fledge run bridges``)."""
+    package = Path(__file__).parents[1]
+    shipped = (package / "recipes", package.parents[1] / "recipes")
+    places = [recipe, *(folder / f"{recipe}.toml" for folder in shipped)]
+    return next((path for path in places if path.is_file()), recipe)
+
+
 def _close(run: Path, say: Callable[[str], None]) -> None:
     """Write the report, show the ladder and how to go on."""
     from fledge.report.run_report import write_report
@@ -57,8 +68,16 @@ def _close(run: Path, say: Callable[[str], None]) -> None:
     page = write_report(run)
     say(f"report: {page}")
     if any((run / stage / "model").is_dir() for stage in ("sft", "pretrain")):
-        say(f"chat:   fledge chat --model {run}")
-        say(f"serve:  fledge serve --model {run}   (API and chat page)")
+        say(f"chat:   {_own_name()} chat --model {run}")
+        say(f"serve:  {_own_name()} serve --model {run}   (API and chat page)")
+
+
+def _own_name() -> str:
+    """How the user can call this command again: by name where the shell finds it, or by path."""
+    program = Path(sys.argv[0])
+    if program.name != "fledge":
+        return f"{os.path.relpath(sys.executable)} -m fledge"
+    return "fledge" if shutil.which("fledge") else os.path.relpath(program)
 
 
 def to_toml(tables: dict[str, object]) -> str:

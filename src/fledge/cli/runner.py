@@ -61,7 +61,7 @@ def run_recipe(
     """Run the recipe's steps in ``runs/<name>/``; returns the manifests in order."""
     run = runs / recipe.name
     run.mkdir(parents=True, exist_ok=True)
-    with _locked(run):
+    with locked(run / ".lock"):
         return [_run_step(run, step, progress) for step in plan(recipe, selection)]
 
 
@@ -91,13 +91,14 @@ def run_stage(
 ) -> dict[str, Any]:
     """One stage: skipped when it is done with the same key, otherwise begun or continued."""
     key = stage_key(name, config, inputs)
+    place.recover()
     manifest = place.manifest()
     if manifest is not None and place.finished(key) and not again:
         progress.say(f"{place.name}: done before, unchanged ({manifest['seconds']:,.0f} s then)")
         return manifest
-    going_on = place.resumable(key)
+    going_on = place.resumable(key, forced=again)
     progress.say(f"{place.name}: {'going on where it stopped' if going_on else 'starting'}")
-    out = place.begin(key)
+    out = place.begin(key, forced=again)
     clock = Clock()
     try:
         work = Work(config=config, folders=folders, out=out, progress=progress)
@@ -116,14 +117,15 @@ def _summary(manifest: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    """Keeps a second process out of the same run directory."""
-    with (run / ".lock").open("w") as handle:
+def locked(path: Path) -> Iterator[None]:
+    """Keeps a second process out while the block runs; ``path`` is the file that is locked."""
+    with path.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise FledgeError(
-                f"another fledge is working in {run}", remedy="wait for it, or use another --runs"
+                f"another fledge is working in {path.parent}",
+                remedy="wait for it, or name another folder",
             ) from None
         yield
 

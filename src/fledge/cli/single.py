@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from fledge.cli.progress import terminal_progress
-from fledge.cli.runner import run_stage
+from fledge.cli.runner import locked, run_stage
 from fledge.cli.stages import KINDS, STAGES
 from fledge.core.config import parse_config
 from fledge.core.errors import InputError
@@ -52,12 +52,25 @@ def run_single(
     for override in overrides:
         apply_override(values, override)
     config = parse_config(KINDS[stage], values, f"fledge {stage}")
-    if out.is_file():
-        raise InputError(f"--out {out} is a file", remedy="name a folder")
+    out = out.resolve()
+    _check_out(out, [folder.resolve() for folder in folders.values()])
     inputs = {name: input_digest(folder) for name, folder in folders.items()}
     inputs |= {str(path): input_digest(path) for path in STAGES[stage].files(config)}
-    place = StageFolder(out.resolve().parent, out.name)
-    manifest = run_stage(stage, place, config, folders, inputs, terminal_progress(), again=force)
+    place = StageFolder(out.parent, out.name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locked(out.parent / f".{out.name}.lock"):
+        manifest = run_stage(
+            stage, place, config, folders, inputs, terminal_progress(), again=force
+        )
     if as_json:
         fields = ("stage", "seconds", "counts", "figures")
         click.echo(json.dumps({name: manifest[name] for name in fields}, ensure_ascii=False))
+
+
+def _check_out(out: Path, inputs: Sequence[Path]) -> None:
+    """Refuses an ``--out`` whose replacement would take the user's own files away."""
+    if out.is_file():
+        raise InputError(f"--out {out} is a file", remedy="name a folder")
+    for path, what in [(Path.cwd(), "the folder you stand in"), *((p, "an input") for p in inputs)]:
+        if path == out or out in path.parents:
+            raise InputError(f"--out {out} holds {what} ({path})", remedy="name a new folder")

@@ -53,7 +53,10 @@ def _samples(work: Work) -> Outcome:
     from fledge.samples.bridges.world import write_world
 
     assert isinstance(work.config, SamplesConfig)
-    return write_world(work.config, work.out, work.progress)
+    try:
+        return write_world(work.config, work.out, work.progress)
+    except ValueError as error:
+        raise InputError(f"[samples]: {error}", remedy="ask for fewer") from None
 
 
 def _corpus(work: Work) -> Outcome:
@@ -85,8 +88,11 @@ def _tokenizer(work: Work) -> Outcome:
 
     assert isinstance(work.config, TokenizerConfig)
     corpus = work.folder("corpus")
+    config = work.config
+    if config.source:
+        config = config.model_copy(update={"source": str(_tokenizer_folder(config.source))})
     return train_tokenizer(
-        work.config,
+        config,
         lambda: corpus_texts(corpus, "train"),
         lambda: corpus_texts(corpus, "validation"),
         work.out,
@@ -147,13 +153,50 @@ def _evals(work: Work) -> Outcome:
     )
 
 
+def _tokenizer_files(config: Config) -> list[Path]:
+    assert isinstance(config, TokenizerConfig)
+    return [_tokenizer_folder(config.source) / "tokenizer.json"] if config.source else []
+
+
+def _tokenizer_folder(source: str) -> Path:
+    """The folder with tokenizer.json: ``source`` itself, or the checkpoint it leads to."""
+    from fledge.model.locate import find_checkpoint
+
+    folder = Path(source)
+    return folder if (folder / "tokenizer.json").is_file() else find_checkpoint(source)
+
+
+def _pretrain_files(config: Config) -> list[Path]:
+    from fledge.model.locate import find_checkpoint
+
+    assert isinstance(config, PretrainConfig)
+    return [find_checkpoint(config.init)] if config.init else []
+
+
+def _sft_files(config: Config) -> list[Path]:
+    assert isinstance(config, SftConfig)
+    for path in config.conversations:
+        if not Path(path).is_file():
+            raise InputError(f"[sft] conversations: {path} is no file", remedy="check the path")
+    return [Path(path) for path in config.conversations]
+
+
 STAGES: dict[str, Stage] = {
     "samples": Stage(config=SamplesConfig, run=_samples),
     "corpus": Stage(config=CorpusConfig, run=_corpus, reads=("samples",), files=_corpus_files),
-    "tokenizer": Stage(config=TokenizerConfig, run=_tokenizer, reads=("corpus",)),
+    "tokenizer": Stage(
+        config=TokenizerConfig, run=_tokenizer, reads=("corpus",), files=_tokenizer_files
+    ),
     "tokens": Stage(config=TokensConfig, run=_tokens, reads=("corpus", "tokenizer")),
-    "pretrain": Stage(config=PretrainConfig, run=_pretrain, reads=("tokens", "tokenizer")),
-    "sft": Stage(config=SftConfig, run=_sft, reads=("samples", "tokens", "pretrain")),
+    "pretrain": Stage(
+        config=PretrainConfig,
+        run=_pretrain,
+        reads=("tokens", "tokenizer"),
+        files=_pretrain_files,
+    ),
+    "sft": Stage(
+        config=SftConfig, run=_sft, reads=("samples", "tokens", "pretrain"), files=_sft_files
+    ),
     "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "pretrain", "sft")),
 }
 """In the order in which they run, whatever the order of a recipe's tables."""

@@ -21,12 +21,18 @@ def command() -> None:
 
 @command.command("train")
 @click.option("--input", "inputs", multiple=True, required=True, metavar="PATH")
+@click.argument("more", nargs=-1, metavar="[PATH]...")
 @click.option("--vocab-size", type=int, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def train(
-    inputs: tuple[str, ...], vocab_size: int, out: Path, overrides: tuple[str, ...], as_json: bool
+    inputs: tuple[str, ...],
+    more: tuple[str, ...],
+    vocab_size: int,
+    out: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Train a byte-level BPE on text of any readable form; writes tokenizer.json."""
     from fledge.tokenizer.train import train_tokenizer
@@ -37,7 +43,7 @@ def train(
     config = parse_config(TokenizerConfig, values, "fledge tokenizer train")
 
     def texts() -> Iterator[tuple[str, str]]:
-        return _texts(inputs)
+        return _texts((*inputs, *more))
 
     outcome = train_tokenizer(config, texts, texts, out, terminal_progress())
     row = {"out": str(out), **outcome.counts, **outcome.figures}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +22,8 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
     )
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Fields that do not decide the result: changing one does not make a stage run again."""
 
 
 def nearest(word: str, known: list[str]) -> str:
@@ -45,8 +48,20 @@ def _explain(kind: type[Config], error: ValidationError, where: str) -> InputErr
         return InputError(f"{where}: {message}")
     if first["type"] == "extra_forbidden":
         return InputError(
-            f"{where}: unknown key {key!r}", remedy=nearest(key, list(kind.model_fields))
+            f"{where}: unknown key {key!r}",
+            remedy=nearest(str(first["loc"][-1]), _known(kind, first["loc"][:-1])),
         )
     if first["type"] == "missing":
         return InputError(f"{where}: {key!r} is required", remedy=f"set {key} = … in the recipe")
     return InputError(f"{where}: {key} = {first['input']!r} is not valid", remedy=message)
+
+
+def _known(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Keys of the table at ``path`` inside ``kind``."""
+    for part in path:
+        field = kind.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        kind = inner
+    return list(kind.model_fields)

@@ -95,17 +95,61 @@ def value_digest(value: Any) -> str:
 
 def files_below(folder: Path) -> list[Path]:
     """All files below a folder, sorted by their relative POSIX path."""
-    found = [path for path in folder.rglob("*") if path.is_file()]
+    found = [path for path in folder.rglob("*") if path.is_file() and not is_leftover(path)]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether a file is what a killed ``replacing`` left behind."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed ``replacing`` blocks left below ``folder``."""
+    for path in [path for path in folder.rglob(".*.tmp") if is_leftover(path)]:
+        path.unlink(missing_ok=True)
+
+
 def replace_folder(new: Path, final: Path) -> None:
-    """Put folder ``new`` in the place of ``final``; a former ``final`` is removed afterwards."""
-    old = final.with_name(f".{final.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
+    """Put folder ``new`` in the place of ``final``; a former ``final`` is removed afterwards.
+
+    ``restore_folder`` mends what a kill between the two renames left.
+    """
+    restore_folder(final)
     if final.exists():
-        os.replace(final, old)
+        os.replace(final, _former(final))
     os.replace(new, final)
+    sync_folder(final.parent)
+    restore_folder(final)
+
+
+def restore_folder(final: Path) -> None:
+    """Finish a killed ``replace_folder``: the former folder comes back, or goes for good."""
+    old = _former(final)
     if old.exists():
-        shutil.rmtree(old)
+        if final.exists():
+            shutil.rmtree(old)
+        else:
+            os.replace(old, final)
+
+
+def _former(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_below(folder: Path) -> None:
+    """Make all files below ``folder``, and their names, survive a power cut."""
+    for path in files_below(folder):
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+    for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+        sync_folder(path)

@@ -39,7 +39,7 @@ def load_recipe(
         apply_override(values, override)
     name = values.pop("name", path.stem)
     seed = values.pop("seed", 1234)
-    if not isinstance(name, str) or not name or "/" in name:
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name:
         raise InputError(f"{path}: name = {name!r} is not a run name", remedy="use a plain word")
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise InputError(f"{path}: seed = {seed!r} is not valid", remedy="use a whole number")

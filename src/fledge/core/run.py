@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from fledge.core.config import Config
+from fledge.core.errors import InputError
 from fledge.core.files import (
     file_digest,
     files_below,
     read_json,
+    remove_leftovers,
     replace_folder,
+    restore_folder,
+    sync_below,
     value_digest,
     write_json,
 )
@@ -52,18 +56,42 @@ def stage_key(name: str, config: Config, inputs: Mapping[str, str]) -> str:
         {
             "stage": name,
             "fledge": metadata.version("fledge"),
-            "config": config.model_dump(mode="json"),
+            "config": config.model_dump(mode="json", exclude=set(config.incidental)),
             "inputs": dict(inputs),
         }
     )
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished stage's folder, or None when it is no such folder."""
+    path = folder / MANIFEST
+    found = read_json(path) if path.is_file() else None
+    whole = isinstance(found, dict) and {"stage", "key", "digest"} <= set(found)
+    return found if whole else None
+
+
+def is_current(run: Path, stage: str) -> bool:
+    """Whether a stage's folder was made from its neighbours as they stand now.
+
+    A folder without a manifest is nobody's result, and so as current as it will ever be.
+    """
+    manifest = read_manifest(run / stage) or {}
+    for name, digest in manifest.get("inputs", {}).items():
+        before = read_manifest(run / name) if "/" not in name else None
+        if before is not None and before["digest"] != digest:
+            return False
+    return True
 
 
 def input_digest(path: Path) -> str:
     """Digest of a stage's folder (from its manifest), of a plain folder, or of a file."""
     if path.is_file():
         return file_digest(path)
-    if (path / MANIFEST).is_file():
-        return str(read_json(path / MANIFEST)["digest"])
+    if not path.exists():
+        raise InputError(f"{path} does not exist", remedy="check the path")
+    manifest = read_manifest(path)
+    if manifest is not None:
+        return str(manifest["digest"])
     return value_digest(_digests(path))
 
 
@@ -84,26 +112,44 @@ class StageFolder:
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest of the finished stage, or None."""
-        path = self.final / MANIFEST
-        return read_json(path) if path.is_file() else None
+        return read_manifest(self.final)
 
     def finished(self, key: str) -> bool:
         """Whether the stage is done with this very key."""
         manifest = self.manifest()
         return manifest is not None and manifest["key"] == key
 
-    def resumable(self, key: str) -> bool:
-        """Whether a killed run with this very key left something to continue."""
-        path = self.partial / KEY
-        return path.is_file() and read_json(path)["key"] == key
+    def resumable(self, key: str, *, forced: bool = False) -> bool:
+        """Whether a killed run with this very key left something to continue.
 
-    def begin(self, key: str) -> Path:
-        """The partial folder to write into, emptied unless it belongs to the same key."""
-        if not self.resumable(key):
+        A ``forced`` run continues only what a forced run began.
+        """
+        path = self.partial / KEY
+        note = read_json(path) if path.is_file() else {}
+        return note.get("key") == key and (not forced or bool(note.get("forced")))
+
+    def recover(self) -> None:
+        """Finish what a kill interrupted at the very end: a whole partial takes its place."""
+        restore_folder(self.final)
+        manifest = read_manifest(self.partial)
+        if manifest is not None and self.resumable(str(manifest["key"])):
+            self._settle()
+
+    def begin(self, key: str, *, forced: bool = False) -> Path:
+        """The partial folder to write into, emptied unless it belongs to the same key.
+
+        Raises InputError when something that is no stage stands where the result will go.
+        """
+        if self.final.exists() and self.manifest() is None and _holds_something(self.final):
+            raise InputError(
+                f"{self.final} is not empty and no result of fledge", remedy="name a new folder"
+            )
+        if not self.resumable(key, forced=forced):
             if self.partial.exists():
                 shutil.rmtree(self.partial)
             self.partial.mkdir(parents=True)
-            write_json(self.partial / KEY, {"key": key, "seconds": 0.0})
+            write_json(self.partial / KEY, {"key": key, "seconds": 0.0, "forced": forced})
+        remove_leftovers(self.partial)
         return self.partial
 
     def pause(self, seconds: float) -> None:
@@ -121,7 +167,6 @@ class StageFolder:
     ) -> dict[str, Any]:
         """Write the manifest, put the folder in its final place; returns the manifest."""
         note = read_json(self.partial / KEY)
-        (self.partial / KEY).unlink()
         outputs = _digests(self.partial)
         manifest = {
             "stage": stage,
@@ -140,9 +185,18 @@ class StageFolder:
             "commit": _commit(),
             "machine": machine(),
         }
+        sync_below(self.partial)
         write_json(self.partial / MANIFEST, manifest)
-        replace_folder(self.partial, self.final)
+        self._settle()
         return manifest
+
+    def _settle(self) -> None:
+        replace_folder(self.partial, self.final)
+        (self.final / KEY).unlink(missing_ok=True)
+
+
+def _holds_something(path: Path) -> bool:
+    return not path.is_dir() or any(path.iterdir())
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -151,7 +205,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {
         relative.as_posix(): file_digest(path)
         for relative, path in paths
-        if relative.parts[0] not in VOLATILE and relative.as_posix() != MANIFEST
+        if relative.parts[0] not in VOLATILE and relative.as_posix() not in (MANIFEST, KEY)
     }
 
 
@@ -177,22 +231,39 @@ def machine() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores this process may use."""
+    """Cores this process may use: by affinity, by a container's quota, by OMP_NUM_THREADS."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    limits = [_quota(), int(wished) if wished.isdigit() and int(wished) else None]
+    return min([cores, *(limit for limit in limits if limit)])
+
+
+def _quota() -> int | None:
+    """Whole cores of a Linux container's CPU quota (cgroup v2), or None."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, int(quota) // int(period))
 
 
 def memory_bytes() -> int:
-    """Physical memory in bytes (0 when the system does not tell)."""
+    """Memory this process may use, in bytes (0 when the system does not tell)."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
-        return 0
+        size = 0
+    try:
+        return min(size, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return size
 
 
 def peak_memory_bytes() -> int:
-    """Peak resident memory of this process, or of its largest child if that is larger."""
+    """Peak resident memory of the largest process: this one, or one of its workers."""
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
@@ -204,11 +275,13 @@ def peak_memory_bytes() -> int:
 
 
 def _commit() -> str:
-    """The git commit of the installed source, or empty."""
+    """The git commit of the installed source, or empty when git does not keep it."""
+    source = Path(__file__)
+    command = f"git ls-files --error-unmatch {source.name} > /dev/null && git rev-parse HEAD"
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
+            ["sh", "-c", command],
+            cwd=source.parent,
             capture_output=True,
             text=True,
             timeout=5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fledge.core.errors import InputError
+from fledge.core.run import is_current
 
 RUNGS = ("pretrain", "sft", "honesty", "dpo", "ppo", "grpo")
 """The stages that leave a model, in the order they climb."""
@@ -16,7 +17,8 @@ def find_checkpoint(path: Path | str) -> Path:
     """The folder with ``config.json`` and the weights that ``path`` means.
 
     ``path`` is that folder itself, a stage directory (``<stage>/model``) or a run directory (its
-    highest finished rung).  Raises InputError saying what is missing.
+    highest finished rung; one made from a rung that has changed since does not count).  Raises
+    InputError saying what is missing.
     """
     path = Path(path)
     if not path.exists():
@@ -25,7 +27,8 @@ def find_checkpoint(path: Path | str) -> Path:
         raise InputError(
             f"model {path} is a file", remedy="name a Hugging Face, stage or run directory"
         )
-    for folder in (path, path / "model", *(path / rung / "model" for rung in reversed(RUNGS))):
+    rungs = [rung for rung in reversed(RUNGS) if is_current(path, rung)]
+    for folder in (path, path / "model", *(path / rung / "model" for rung in rungs)):
         if (folder / "config.json").is_file():
             if not any((folder / name).is_file() for name in WEIGHTS):
                 raise InputError(

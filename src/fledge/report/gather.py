@@ -10,7 +10,7 @@ from typing import Any
 
 from fledge.core.errors import InputError
 from fledge.core.files import read_json
-from fledge.core.run import KEY, MANIFEST
+from fledge.core.run import KEY, MANIFEST, is_current
 from fledge.report.words import STAGES
 
 DONE, UNFINISHED, MISSING = "done", "unfinished", "not run"
@@ -73,7 +73,9 @@ class RunFiles:
 
     @property
     def finished(self) -> list[StageFiles]:
-        return [stage for stage in self.stages if stage.state == DONE]
+        """Done, and made from the stages before as they stand now."""
+        done = [stage for stage in self.stages if stage.state == DONE]
+        return [stage for stage in done if is_current(self.path, stage.name)]
 
     def figures(self) -> dict[str, float]:
         """The flat figures of all finished stages, later ones over earlier ones, and the times."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,10 @@ from fledge.core import Config
 
 class LoopConfig(Config):
     """What the training loop needs, whatever it trains on."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"checkpoint_every_seconds", "checkpoint_every_steps", "log_every"}
+    )
 
     batch_rows: int = Field(default=64, ge=1)
     """Rows of ``context`` tokens per optimizer step."""
@@ -122,6 +126,9 @@ class PretrainConfig(LoopConfig):
 
     tokens: int | None = Field(default=None, ge=1)
     """Tokens to train on, instead of ``epochs`` or ``steps``."""
+
+    max_epochs: float | None = Field(default=None, gt=0)
+    """With ``tokens``: no more than this many passes over the data, however little there is."""
 
     validation_tokens: int | None = Field(default=None, ge=1)
     """Held-out tokens read for a point of the curve; the final figure reads them all.
