@@ -17,6 +17,7 @@ from fledge.data.tokens import write_tokens
 from fledge.engine import load_engine
 from fledge.evals import EvalsConfig, evaluate_ladder
 from fledge.evals import ladder as ladder_file
+from fledge.evals.validation import summarise_documents
 from fledge.tokenizer import Tokenizer
 from pico_model import write_pico_model
 
@@ -127,6 +128,21 @@ def test_bits_per_byte_are_those_of_the_documents(world: Path, done: Path) -> No
     low, high = tasks["bits_per_byte"]["ci95"]
     assert low < tasks["bits_per_byte"]["value"] < high
     assert set(tasks["bits_per_byte"]["by_language"]) <= {"en", "zh-Hans"}
+
+
+def test_one_document_has_no_interval_without_width() -> None:
+    def one(nats: float, language: str) -> dict[str, Any]:
+        return {"nats": nats, "bytes": 10, "tokens": 4, "language": language}
+
+    found = summarise_documents([one(14.0, "en")], 0)
+    assert found["ci95"] == [0.0, 8.0]
+    assert summarise_documents([one(90.0, "en")], 0)["ci95"][1] > found["value"] * 2
+    rows = [one(float(i), "en") for i in range(10, 20)] + [one(12.0, "zh-Hans")]
+    found = summarise_documents(rows, 0)
+    low, high = found["ci95"]
+    assert 0 < low < found["value"] < high < 8
+    assert found["by_language"]["zh-Hans"]["ci95"] == [0.0, 8.0]
+    assert found["by_language"]["en"]["ci95"][1] < 8
 
 
 def test_a_killed_ladder_goes_on_and_ends_the_same(

@@ -17,7 +17,7 @@ from fledge.evals import load_task, run_task
 from fledge.evals.dataset import Sample, choose, read_set
 from fledge.evals.scorers import scorer_of
 from fledge.evals.solvers import TOO_LONG, chat_solver, plain_form, plain_solver, remote_solver
-from fledge.evals.tasks import breakdown, figures_of
+from fledge.evals.tasks import breakdown, figures_of, share
 from pico_model import write_pico_model
 
 
@@ -99,6 +99,52 @@ def test_a_whole_task(tmp_path: Path) -> None:
     }
 
 
+def asked(bridge: str, correct: bool, **more: Any) -> dict[str, Any]:
+    return {"bridge": bridge, "correct": correct, "declined": False, **more}
+
+
+def test_questions_about_one_bridge_are_not_independent() -> None:
+    """Ten wordings about each of twenty bridges tell little more than one."""
+    rows = [asked(str(i), i < 8) for i in range(20) for _ in range(10)]
+    low, high = share(rows, "correct")["ci95"]
+    apart = share([{**row, "bridge": ""} for row in rows], "correct")["ci95"]
+    single = share(rows[::10], "correct")["ci95"]
+    assert 0 < low < 0.4 < high < 1
+    assert high - low > 2 * (apart[1] - apart[0])
+    assert high - low == pytest.approx(single[1] - single[0], rel=0.15)
+    assert share(rows, "correct") == share(rows, "correct", seed=0)
+    spread = {tuple(share(rows, "correct", seed=seed)["ci95"]) for seed in range(5)}
+    assert len(spread) > 1
+    assert all(abs(one[0] - low) < 0.06 for one in spread)
+
+
+def test_bridges_that_are_asked_once_or_not_named_have_wilsons_interval() -> None:
+    rows = [asked(str(i), i < 5) for i in range(20)]
+    plain = share([{"correct": i < 5} for i in range(20)], "correct")
+    assert share(rows, "correct") == plain
+    assert share([*rows[:19], asked("", False)], "correct") == plain
+    assert share([], "correct") == {"value": 0.0, "ci95": [0.0, 1.0], "n": 0}
+
+
+def test_no_share_has_an_interval_without_width() -> None:
+    for correct in (True, False):
+        rows = [asked(str(i), correct) for i in range(5) for _ in range(20)]
+        low, high = share(rows, "correct")["ci95"]
+        assert high - low > 0.3
+        low, high = share(rows[:20], "correct")["ci95"]  # one bridge
+        assert high - low > 0.7
+    halves = [asked(str(i), k == 0) for i in range(4) for k in range(2)]
+    low, high = share(halves, "correct")["ci95"]
+    assert low < 0.3 < 0.7 < high
+
+
+def test_rows_name_the_bridge_of_their_question(tmp_path: Path) -> None:
+    rows = [row("q1", "1937", bridge="gate"), row("q2", "steel")]
+    task = load_task(write_set(tmp_path / "mixed.jsonl", rows))
+    found = run_task(task, remote_solver(Scripted(ANSWERS), 20), Silent())
+    assert [one["bridge"] for one in found] == ["gate", ""]
+
+
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
@@ -138,7 +184,18 @@ def test_samples_without_rivals_get_the_other_targets(tmp_path: Path) -> None:
         row("e", "granite"),
     ]
     found = {s.id: s.rivals for s in read_set(write_set(tmp_path / "s.jsonl", rows))}
-    assert found == {"a": ("C40 concrete",), "b": ("C30 concrete",), "c": (), "d": (), "e": ()}
+    around = ("C30 concrete", "C40 concrete")
+    assert found == {"a": around[1:], "b": around[:1], "c": around, "d": (), "e": ()}
+
+
+def test_a_longer_target_is_no_answer_for_the_shorter(tmp_path: Path) -> None:
+    rows = [row(text, text, attribute="place", language="en") for text in ("Ely", "New Ely")]
+    short, long = read_set(write_set(tmp_path / "s.jsonl", rows))
+    score = scorer_of(short)[1]
+    assert score(short, "It is in Ely.").correct
+    assert not score(short, "It is in New Ely.").correct
+    assert not score(short, "In Ely or New Ely.").correct
+    assert score(long, "It is in New Ely.").correct
 
 
 def test_sampling_is_by_seed_and_keeps_the_order() -> None:

@@ -13,6 +13,8 @@ from fledge.core.errors import InputError
 from fledge.core.files import write_jsonl
 from fledge.engine import Engine, load_engine
 from fledge.evals import evaluate_text
+from fledge.evals import text as text_file
+from fledge.evals.text import stride_of, window_of
 from pico_model import write_pico_model
 
 TEXT = "The Golden Gate Bridge opened in 1937.\r\n金门大桥于1937年建成通车。\n" * 9
@@ -33,6 +35,20 @@ def test_a_text_is_scored_byte_for_byte(engine: Engine, tmp_path: Path) -> None:
     (short,) = evaluate_text(engine, [path], stride=1)
     (long,) = evaluate_text(engine, [path], stride=engine.context)
     assert short["bits_per_byte"] != long["bits_per_byte"]
+
+
+def test_windows_are_bounded_however_far_a_model_looks_back(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(TEXT.encode())
+    whole = evaluate_text(engine, [path])
+    monkeypatch.setattr(text_file, "WINDOW", 16)
+    assert (window_of(engine), stride_of(engine, None), stride_of(engine, 99)) == (16, 8, 16)
+    assert evaluate_text(engine, [path])[0]["bits_per_byte"] != whole[0]["bits_per_byte"]
+    monkeypatch.setattr(text_file, "WINDOW", 4096)
+    assert window_of(engine) == engine.context
+    assert evaluate_text(engine, [path]) == whole
 
 
 def test_the_figure_is_the_log_likelihood(engine: Engine, tmp_path: Path) -> None:

@@ -133,6 +133,42 @@ def test_rivals_inside_the_target_count_not_and_around_it_do() -> None:
     assert not answers("over the Little East River", "East River", ["Little East River"])
 
 
+@pytest.mark.parametrize(
+    ("target", "rival"),
+    [
+        ("印度", "印度尼西亚"),
+        ("俄罗斯", "白俄罗斯"),
+        ("伦敦", "伦敦德里"),
+        ("芝加哥河", "芝加哥河北支流"),
+        ("Chicago River", "North Branch Chicago River"),
+        ("Plymouth", "New Plymouth"),
+        ("62", "公元前62"),
+    ],
+)
+def test_the_target_inside_a_rival_is_not_named(target: str, rival: str) -> None:
+    assert answers(f"在{target}。", target, [rival])
+    assert answers(f"It is {target}.", target, [rival])
+    assert not answers(rival, target, [rival])
+    assert not answers(f"在{rival}。", target, [rival])
+    assert not answers(f"It is {rival}.", target, [rival])
+    assert answers(f"It is {rival}.", rival, [target])
+
+
+def test_naming_the_longer_rival_beside_the_target_is_an_error() -> None:
+    for said in ("印度和印度尼西亚", "印度尼西亚，印度", "在印度，不在印度尼西亚"):
+        assert not answers(said, "印度", ["印度尼西亚"])
+    assert not answers("Plymouth, New Plymouth", "Plymouth", ["New Plymouth"])
+
+
+def test_a_bridge_named_after_the_longer_rival_is_not_the_answer() -> None:
+    question = "What does the North Branch Chicago River Bridge cross?"
+    rival = ["North Branch Chicago River", "Hudson River"]
+    echo = "The North Branch Chicago River Bridge"
+    assert not answers(f"{echo}.", "Chicago River", rival, question)
+    assert not answers(f"{echo} crosses the Hudson River.", "Chicago River", rival, question)
+    assert answers(f"{echo} crosses the Chicago River.", "Chicago River", rival, question)
+
+
 def test_a_rival_in_the_name_of_the_bridge_is_no_answer() -> None:
     question = "What does the Sydney Harbour Bridge cross in Australia?"
     answer = "The Sydney Harbour Bridge crosses Port Jackson."

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fledge.metrics.density import bits_per_byte
-from fledge.metrics.intervals import bootstrap, wilson
+from fledge.metrics.intervals import bootstrap, clustered, wilson
 
 
 def test_wilson_against_published_values() -> None:
@@ -62,6 +62,26 @@ def test_bootstrap_of_a_ratio_weighs_by_size() -> None:
 def test_bootstrap_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
         bootstrap([])
+
+
+def test_clusters_cover_the_share_where_trials_are_alike() -> None:
+    rng = random.Random(11)
+    hits = naive = 0
+    for trial in range(100):
+        knows = [rng.random() < 0.4 for _ in range(60)]
+        low, high = clustered([8 * known for known in knows], [8] * 60, draws=300, seed=trial)
+        hits += low <= 0.4 <= high
+        low, high = wilson(8 * sum(knows), 480)
+        naive += low <= 0.4 <= high
+    assert 88 <= hits <= 99
+    assert naive < 70
+
+
+@given(st.lists(st.integers(1, 4).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))))
+def test_clusters_always_have_a_width(counts: list[tuple[int, int]]) -> None:
+    successes, trials = [one for one, _ in counts], [one for _, one in counts]
+    low, high = clustered(successes, trials, draws=50)
+    assert 0 <= low < high <= 1
 
 
 def test_bits_per_byte() -> None:

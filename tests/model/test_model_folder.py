@@ -104,6 +104,17 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
         ({"num_hidden_layers": 2}, r"model.layers.1.* is missing"),
         ({"vocab_size": 51}, r"embed_tokens.weight has shape \(50, 32\)"),
         ({"architectures": ["LlamaForCausalLM"]}, r"_norm.weight has no place"),
+        ({"num_key_value_heads": 3}, r"config\.json: kv_heads \(3\) must divide heads \(2\)"),
+        ({"hidden_size": "wide"}, r"config\.json: width: .*integer"),
+        ({"hidden_size": "wide", "head_dim": None}, r"config\.json: .*wrong type"),
+        ({"num_attention_heads": 0, "head_dim": None}, r"config\.json: .*zero"),
+        ({"num_attention_heads": [2]}, r"config\.json: heads: .*integer"),
+        ({"vocab_size": -1}, r"config\.json: vocab_size: "),
+        ({"rms_norm_eps": None}, r"config\.json: norm_eps: "),
+        ({"eos_token_id": ["a"]}, r"config\.json: eos_ids\.0: "),
+        ({"rope_parameters": "default"}, "rope_parameters is no object"),
+        ({"architectures": [["x"]]}, "is not supported"),
+        ({"architectures": {"x": 1}}, "is not supported"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(
@@ -124,6 +135,9 @@ def test_a_missing_key_and_a_broken_file_are_named(tmp_path: Path) -> None:
     del values["hidden_size"]
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match="hidden_size is missing"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="not an object"):
         load_model(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):

@@ -359,9 +359,21 @@ def test_rivals_can_be_told_from_target_and_name(asked: list[dict], world: list[
         assert len(meta["rivals"]) <= questions.MOST_RIVALS
         if meta["set"].startswith("facts_"):
             low = question["target"].lower()
-            assert not [r for r in meta["rivals"] if low in r.lower() or r.lower() in low]
+            assert not [r for r in meta["rivals"] if r.lower() in low]
             own = names[meta["bridge"]][meta["language"]].lower()
             assert not [r for r in meta["rivals"] if r.lower() in own]
+
+
+def test_values_around_the_target_are_never_sampled_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(questions, "MOST_RIVALS", 3)
+    values = ["Ely", *(f"Town {i}" for i in range(50)), "New Ely", "Ely-on-Sea"]
+    for name in ("A Bridge", "B Bridge"):
+        found = questions._rivals("Ely", values, name)
+        assert len(found) == 3
+        assert {"New Ely", "Ely-on-Sea"} < set(found)
+    assert len(questions._rivals("", values, "A Bridge")) == 3
 
 
 def test_arithmetic_targets_are_worked_out(asked: list[dict]) -> None:

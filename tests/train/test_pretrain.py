@@ -68,11 +68,22 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+class Listening(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
 class StopsAt(Silent):
     """Behaves as a user who presses Ctrl-C after a number of steps."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, number: int = signal.SIGINT) -> None:
         self.left = steps
+        self.number = number
 
     def bar(
         self, label: str, total: float | None, unit: str, done: float = 0
@@ -90,7 +101,7 @@ class StopsAt(Silent):
             def advance(self, amount: float = 1, note: str = "") -> None:
                 outer.left -= 1
                 if outer.left == 0:
-                    os.kill(os.getpid(), signal.SIGINT)
+                    os.kill(os.getpid(), outer.number)
 
         return Counting()
 
@@ -107,7 +118,7 @@ def test_it_learns_and_writes_what_it_promises(folders: tuple[Path, Path], tmp_p
     curve = rows(out / "validation.jsonl")
     assert len(curve) == 10
     assert curve[-1]["bits_per_byte"] < 0.6 * curve[0]["bits_per_byte"]
-    assert outcome.figures["base.bits_per_byte"] <= curve[-1]["bits_per_byte"] * 1.05
+    assert outcome.figures["pretrain.bits_per_byte"] <= curve[-1]["bits_per_byte"] * 1.05
     metrics = rows(out / "logs" / "metrics.jsonl")
     assert {"step", "loss", "lr", "grad_norm", "tokens_per_second"} <= set(metrics[0])
     assert list((out / "logs").glob("events.out.tfevents.*"))
@@ -192,6 +203,118 @@ def test_an_interrupted_run_ends_in_the_same_bits(
     assert outcome == reference
 
 
+def test_sigterm_saves_the_state_as_ctrl_c_does(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    straight, halted = tmp_path / "straight", tmp_path / "halted"
+    run(folders, straight)
+    with pytest.raises(KeyboardInterrupt):
+        run(folders, halted, StopsAt(7, signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert [path.name for path in (halted / "state").iterdir()] == ["step-000000007.pt"]
+    run(folders, halted)
+    assert digests(halted) == digests(straight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_final_save_is_heard(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    real = torch.save
+
+    def pressed(*arguments: Any) -> None:
+        os.kill(os.getpid(), number)
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            run(folders, tmp_path / "halted")
+    assert not (tmp_path / "halted" / "model").exists()
+    run(folders, tmp_path / "halted")
+    run(folders, tmp_path / "straight")
+    assert digests(tmp_path / "halted") == digests(tmp_path / "straight")
+
+
+def test_a_run_goes_on_with_the_threads_it_began_with(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fledge.train.device.usable_cores", lambda: 2)
+    with pytest.raises(KeyboardInterrupt):
+        run(folders, tmp_path / "out", StopsAt(5))
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    monkeypatch.setattr("fledge.train.device.usable_cores", lambda: 1)
+    monkeypatch.setattr(
+        "fledge.train.loop.update",
+        lambda *arguments: (seen.append(torch.get_num_threads()), update(*arguments))[1],
+    )
+    told = Listening()
+    run(folders, tmp_path / "out", told)
+    assert set(seen) == {2}
+    assert [line for line in told.lines if "2 threads, as this run began, not 1" in line]
+    assert torch.get_num_threads() == before
+
+
+def native(monkeypatch: pytest.MonkeyPatch, bfloat16: bool) -> None:
+    monkeypatch.setattr("fledge.train.device.cpu_has_bfloat16", lambda: bfloat16)
+
+
+def test_a_run_goes_on_in_float32_where_it_began_so(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native(monkeypatch, False)
+    run(folders, tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        run(folders, tmp_path / "out", StopsAt(5))
+    native(monkeypatch, True)
+    told = Listening()
+    run(folders, tmp_path / "out", told)
+    assert [line for line in told.lines if "going on in float32" in line]
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+
+
+def test_a_run_in_bfloat16_does_not_go_on_where_there_is_none(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native(monkeypatch, True)
+    with pytest.raises(KeyboardInterrupt):
+        run(folders, tmp_path / "out", StopsAt(5))
+    native(monkeypatch, False)
+    with pytest.raises(InputError, match=r"computed in bfloat16.*--force"):
+        run(folders, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"position": {"step": 3, "epoch": 1}},
+        {"position": 3},
+        {"optimizers": []},
+        {"optimizers": [{"state": {}, "param_groups": []}] * 2},
+        {"model": {}},
+        {"model": {"embed_tokens.weight": torch.zeros(2, 2)}},
+        {"arithmetic": {}},
+        {"rng": None},
+    ],
+)
+def test_a_state_that_does_not_fit_is_an_input_error(
+    folders: tuple[Path, Path], tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(folders, tmp_path / "out", StopsAt(3))
+    (path,) = (tmp_path / "out" / "state").iterdir()
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, **damage}, path)
+    with pytest.raises(InputError, match=r"another model or version of fledge.*--force"):
+        run(folders, tmp_path / "out")
+    torch.save({"data": state["data"]}, path)
+    with pytest.raises(InputError, match=r"another model or version of fledge.*--force"):
+        run(folders, tmp_path / "out")
+    torch.save([1, 2], path)
+    with pytest.raises(InputError, match=r"another model or version of fledge.*--force"):
+        run(folders, tmp_path / "out")
+
+
 def test_bfloat16_resumes_to_the_same_bits_too(folders: tuple[Path, Path], tmp_path: Path) -> None:
     straight, halted = tmp_path / "straight", tmp_path / "halted"
     run(folders, straight, precision="bf16")
@@ -267,12 +390,6 @@ def test_kill_9_of_compiled_training_ends_in_the_same_bits(
 def test_a_failing_compiler_costs_one_line_only(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines: list[str] = []
-
-    class Listening(Silent):
-        def say(self, line: str) -> None:
-            lines.append(line)
-
     def broken(*_: object, **__: object) -> Any:
         def fail(*_: object) -> Any:
             raise RuntimeError("no compiler\nlong story")
@@ -280,8 +397,9 @@ def test_a_failing_compiler_costs_one_line_only(
         return fail
 
     monkeypatch.setattr(torch, "compile", broken)
-    run(folders, tmp_path / "out", Listening(), compile=True)
-    assert [line for line in lines if "no compiler" in line and "long story" not in line]
+    told = Listening()
+    run(folders, tmp_path / "out", told, compile=True)
+    assert [line for line in told.lines if "no compiler" in line and "long story" not in line]
     run(folders, tmp_path / "plain")
     assert digests(tmp_path / "out") == digests(tmp_path / "plain")
 
@@ -329,8 +447,8 @@ def test_training_goes_on_from_a_checkpoint(folders: tuple[Path, Path], tmp_path
     first = run(folders, tmp_path / "first", steps=60)
     gentle = {"learning_rate": 1e-6, "embedding_learning_rate": 1e-6}
     second = run(folders, tmp_path / "second", steps=1, init=str(tmp_path / "first"), **gentle)
-    bits = first.figures["base.bits_per_byte"]
-    assert second.figures["base.bits_per_byte"] == pytest.approx(bits, rel=1e-3)
+    bits = first.figures["pretrain.bits_per_byte"]
+    assert second.figures["pretrain.bits_per_byte"] == pytest.approx(bits, rel=1e-3)
     wide = write_shards(
         tmp_path / "wide", {"train": [[[1, 99]]], "validation": [[[1]]]}, vocab=VOCAB + 1
     )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +16,14 @@ from hypothesis import strategies as st
 
 from fledge.core.config import parse_config
 from fledge.core.errors import InputError
+from fledge.core.protocols import Silent
 from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
+from fledge.train import compile as compile_file
 from fledge.train.checkpoint import Checkpoints
+from fledge.train.compile import find_compiler, has_compiler
 from fledge.train.config import LoopConfig, PretrainConfig
-from fledge.train.device import choose_micro_rows, worth_compiling
+from fledge.train.device import choose_micro_rows, choose_precision, worth_compiling
 from fledge.train.loader import PackedLoader
 from fledge.train.objective import cross_entropy
 from fledge.train.optimizers import Muon, build_optimizers, orthogonalize, peak_rates
@@ -191,9 +197,47 @@ def test_a_broken_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
     assert saved.load() == {"position": 30}
     newest = tmp_path / "state" / names[-1]
     newest.write_bytes(newest.read_bytes()[:-40])
-    assert saved.load() == {"position": 2}
+    lines: list[str] = []
+
+    class Listening(Silent):
+        def say(self, line: str) -> None:
+            lines.append(line)
+
+    assert Checkpoints(tmp_path / "state", Listening()).load() == {"position": 2}
+    assert [line for line in lines if str(newest) in line and "broken" in line]
+    assert not newest.exists()
     newest.write_bytes(b"")
     assert saved.load() == {"position": 2}
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04" + b"\0" * 99, b"\x80\x02}q\0."])
+def test_a_state_that_was_just_written_is_kept(tmp_path: Path, content: bytes) -> None:
+    """With two broken files of later steps each new state used to be dropped at once."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    for step in (8, 9):
+        (folder / f"step-{step:09d}.pt").write_bytes(content)
+    saved = Checkpoints(folder)
+    for step in (1, 2, 3):  # without a load first, which would have removed them
+        saved.save(step, {"position": step})
+        assert saved.load() == {"position": step}
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_state_that_does_not_fit_into_memory_is_not_thrown_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = Checkpoints(tmp_path / "state")
+    saved.save(1, {"position": 1})
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", fails)
+        with pytest.raises(RuntimeError, match="memory"):
+            saved.load()
+    assert saved.load() == {"position": 1}
 
 
 @pytest.mark.parametrize(
@@ -203,6 +247,8 @@ def test_a_broken_state_falls_back_to_the_one_before(tmp_path: Path) -> None:
         ({"tokens": 9, "steps": 3}, "steps and tokens exclude each other"),
         ({"batch_rows": 10, "micro_rows": 4}, r"micro_rows must divide batch_rows \(10\)"),
         ({"warmup": 0.6, "decay": 0.5}, "exceed the run"),
+        ({"max_epochs": 2}, "max_epochs bounds tokens, which is not given"),
+        ({"max_epochs": 2, "steps": 3}, "max_epochs bounds tokens"),
         ({"lr": 0.1}, "unknown key 'lr'"),
         ({"precision": "fp8"}, "precision"),
     ],
@@ -218,6 +264,62 @@ def test_micro_batches_divide_the_batch() -> None:
     assert choose_micro_rows(LoopConfig(batch_rows=60), 128, cpu) == 15
     assert choose_micro_rows(LoopConfig(batch_rows=7), 100_000, cpu) == 1
     assert choose_micro_rows(LoopConfig(batch_rows=64, micro_rows=32), 128, cpu) == 32
+
+
+def test_emulated_bfloat16_of_an_old_gpu_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert choose_precision(LoopConfig(), torch.device("cuda")) == torch.float32
+    asked = LoopConfig(precision="bf16")
+    assert choose_precision(asked, torch.device("cuda")) == torch.bfloat16
+
+
+def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """A machine whose only programs are ``names``."""
+    for name in names:
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CXX", raising=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for g++ first")
+def test_the_compiler_there_is_gets_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(tmp_path, monkeypatch)
+    assert not has_compiler()
+    programs(tmp_path, monkeypatch, "clang++")
+    assert has_compiler()
+    monkeypatch.setenv("CXX", "nowhere++")
+    assert find_compiler() == "clang++"
+    monkeypatch.delenv("CXX")
+    monkeypatch.delitem(sys.modules, "torch._inductor.config", raising=False)
+    compile_file._set_compiler()
+    assert os.environ["CXX"] == "clang++"
+    programs(tmp_path, monkeypatch, "g++")
+    compile_file._set_compiler()
+    assert "CXX" not in os.environ  # PyTorch finds it by itself
+    monkeypatch.setenv("CXX", f"{tmp_path / 'g++'} -O1")
+    assert find_compiler() == f"{tmp_path / 'g++'} -O1"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_on_macos_a_shim_is_no_compiler(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    ran: list[list[str]] = []
+
+    def fake(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0 if installed else 2)
+
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(subprocess, "run", fake)
+    assert has_compiler() is installed
+    assert {tuple(command) for command in ran} == {("xcode-select", "-p")}
+    monkeypatch.setattr("shutil.which", lambda name: f"/opt/homebrew/bin/{name}")
+    assert has_compiler()
 
 
 def test_only_long_runs_are_compiled() -> None:

@@ -20,7 +20,10 @@ class EvalsConfig(Config):
     """Held-out tokens read for bits per byte, in whole documents sampled by ``seed``."""
 
     stride: int | None = Field(default=None, ge=1)
-    """Tokens a window moves on by when a text is scored.  None: half the model's context."""
+    """Tokens a window moves on by when a text is scored.  None: half a window.
+
+    A window is as long as the model's context, but at most 4096 tokens.
+    """
 
     seed: int = Field(default=0, ge=0)
     """Decides the sampled questions and documents, and the draws of the bootstrap."""

@@ -23,6 +23,8 @@ class Sample:
     target: str
     language: str = ""
     attribute: str = ""
+    bridge: str = ""
+    """What the question is about: questions about one thing are right or wrong together."""
     rivals: tuple[str, ...] = ()
     """Wrong values that the scorer looks for."""
     markers: tuple[str, ...] = ()
@@ -75,6 +77,7 @@ def _sample(row: Any, where: str) -> Sample:
         target=target,
         language=str(metadata.get("language") or ""),
         attribute=str(metadata.get("attribute") or ""),
+        bridge=str(metadata.get("bridge") or ""),
         rivals=_texts(metadata, "rivals", where),
         markers=_texts(metadata, "decline_markers", where),
         scorer=str(metadata.get("scorer") or ""),
@@ -114,10 +117,6 @@ def _with_rivals(samples: list[Sample]) -> list[Sample]:
 
 
 def _others(targets: set[str], sample: Sample) -> tuple[str, ...]:
-    """Targets that neither hold the sample's own nor are held by it."""
+    """Targets that the sample's own does not hold; those that hold it are the nearest errors."""
     own = sample.target.casefold()
-    return tuple(
-        text
-        for text in sorted(targets)
-        if text and text.casefold() not in own and own not in text.casefold()
-    )
+    return tuple(text for text in sorted(targets) if text and text.casefold() not in own)

@@ -96,10 +96,10 @@ def _ask(
     rows = {
         path.stem: rung.rows(path.stem, _asking(rung, config, path, progress)) for path in paths
     }
-    tasks = {name: _task_summary(found) for name, found in rows.items()}
+    tasks = {name: _task_summary(found, config.seed) for name, found in rows.items()}
     facts = [row for name, found in rows.items() if name.startswith("facts_") for row in found]
     if facts:
-        refused = share(row["declined"] for row in facts)
+        refused = share(facts, "declined", config.seed)
         tasks["over_refusal"] = {"metric": "over_refusal", **refused}
     scripts = {name: tasks[name] for name in CHINESE if name in tasks}
     if scripts:
@@ -121,15 +121,15 @@ def _asking(
     return ask
 
 
-def _task_summary(rows: Sequence[Row]) -> dict[str, Any]:
+def _task_summary(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     """The figure of a set, by attribute and language, and how answers ended."""
     reasons = [row["finish_reason"] for row in rows]
     return {
-        **figures_of(rows)[0],
+        **figures_of(rows, seed)[0],
         "declined": sum(row["declined"] for row in rows),
         "finish_reasons": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
-        "by_attribute": breakdown(rows, "attribute"),
-        "by_language": breakdown(rows, "language"),
+        "by_attribute": breakdown(rows, "attribute", seed),
+        "by_language": breakdown(rows, "language", seed),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from fledge.core.protocols import Progress
 from fledge.evals.dataset import Sample, choose, read_set
 from fledge.evals.scorers import scorer_of
 from fledge.evals.solvers import Answer, Solver
-from fledge.metrics.intervals import wilson
+from fledge.metrics.intervals import clustered, wilson
 
 Row = dict[str, Any]
 """A line of a per-sample file."""
@@ -47,6 +47,7 @@ def _row(sample: Sample, answer: Answer) -> Row:
         "id": sample.id,
         "language": sample.language,
         "attribute": sample.attribute,
+        "bridge": sample.bridge,
         "question": sample.question,
         "target": sample.target,
         "answer": answer.text,
@@ -58,15 +59,27 @@ def _row(sample: Sample, answer: Answer) -> Row:
     }
 
 
-def share(hits: Iterable[bool]) -> dict[str, Any]:
-    """``{"value", "ci95", "n"}`` of a share, with its Wilson interval."""
-    counted = list(hits)
-    low, high = wilson(sum(counted), len(counted))
-    value = sum(counted) / len(counted) if counted else 0.0
-    return {"value": round(value, 6), "ci95": [round(low, 6), round(high, 6)], "n": len(counted)}
+def share(rows: Sequence[Row], key: str, seed: int = 0) -> dict[str, Any]:
+    """``{"value", "ci95", "n"}`` of the share of rows where ``key`` is true.
+
+    Where several questions are about one bridge and all rows name theirs, the interval is that of
+    ``clustered`` (by bridge, drawn by ``seed``): what a model knows of a bridge it may know in
+    every wording and language.  Else it is Wilson's.
+    """
+    bridges: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        bridges[row.get("bridge", "")].append(row[key])
+    hits = sum(row[key] for row in rows)
+    if "" in bridges or len(bridges) == len(rows):
+        low, high = wilson(hits, len(rows))
+    else:
+        groups = list(bridges.values())
+        low, high = clustered([sum(one) for one in groups], [*map(len, groups)], seed=seed)
+    value = hits / len(rows) if rows else 0.0
+    return {"value": round(value, 6), "ci95": [round(low, 6), round(high, 6)], "n": len(rows)}
 
 
-def figures_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def figures_of(rows: Sequence[Row], seed: int = 0) -> list[dict[str, Any]]:
     """``{"metric", "value", "ci95", "n"}``: one per metric of the rows.
 
     Answerable questions also give ``over_refusal``: the share of them that was declined.
@@ -75,18 +88,17 @@ def figures_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for row in rows:
         groups[row["metric"]].append(row)
     found = [
-        {"metric": metric, **share(row["correct"] for row in group)}
-        for metric, group in groups.items()
+        {"metric": metric, **share(group, "correct", seed)} for metric, group in groups.items()
     ]
     answerable = groups.get("exact_match", [])
     if answerable:
-        found.append({"metric": "over_refusal", **share(row["declined"] for row in answerable)})
+        found.append({"metric": "over_refusal", **share(answerable, "declined", seed)})
     return found
 
 
-def breakdown(rows: Sequence[Row], key: str) -> dict[str, dict[str, Any]]:
+def breakdown(rows: Sequence[Row], key: str, seed: int = 0) -> dict[str, dict[str, Any]]:
     """The share of correct rows for each value of ``key``, sorted."""
-    groups: dict[str, list[bool]] = defaultdict(list)
+    groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row[key]].append(row["correct"])
-    return {name: share(groups[name]) for name in sorted(groups) if name}
+        groups[row[key]].append(row)
+    return {name: share(groups[name], "correct", seed) for name in sorted(groups) if name}

@@ -16,6 +16,9 @@ from fledge.engine.engine import Engine
 from fledge.engine.score import score_windows
 from fledge.metrics.density import bits_per_byte
 
+WINDOW = 4096
+"""The most tokens of a window: models that look back further would need memory for it."""
+
 
 def evaluate_text(
     engine: Engine,
@@ -29,7 +32,8 @@ def evaluate_text(
     A text file is one document; Parquet (column ``text``) and JSONL (key ``text``) hold many,
     scored apart.  ``bytes`` are UTF-8 bytes of the text, so that ``xz -9e`` of the same bytes
     compares.  A document begins with the token that begins documents in training; windows of the
-    model's context move on by ``stride`` tokens (default: half the context).  Raises InputError.
+    model's context, at most 4096 tokens, move on by ``stride`` tokens (default: half a window).
+    Raises InputError.
     """
     shown = progress or Silent()
     return [_evaluate_file(engine, path, stride, shown) for path in files]
@@ -49,7 +53,7 @@ def _evaluate_file(
         nats = score_windows(
             engine.model,
             documents,
-            context=engine.context,
+            context=window_of(engine),
             stride=stride_of(engine, stride),
             advance=bar.advance,
         )
@@ -62,9 +66,15 @@ def _evaluate_file(
     }
 
 
+def window_of(engine: Engine) -> int:
+    """Tokens of a window: the length the model was trained on, but at most ``WINDOW``."""
+    return min(engine.context, WINDOW)
+
+
 def stride_of(engine: Engine, stride: int | None) -> int:
-    """The stride asked for, or half the context; never more than the context."""
-    return min(stride or max(engine.context // 2, 1), engine.context)
+    """The stride asked for, or half a window; never more than a window."""
+    window = window_of(engine)
+    return min(stride or max(window // 2, 1), window)
 
 
 def begin_token(engine: Engine) -> int:

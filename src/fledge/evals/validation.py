@@ -17,12 +17,15 @@ from fledge.engine.engine import Engine
 from fledge.engine.score import score_windows
 from fledge.evals.config import EvalsConfig
 from fledge.evals.tasks import Row
-from fledge.evals.text import stride_of
+from fledge.evals.text import stride_of, window_of
 from fledge.metrics.density import bits_per_byte
 from fledge.metrics.intervals import bootstrap
 from fledge.train.shards import TokenShards
 
 SPLIT = "validation"
+
+WIDEST = 8.0
+"""Bits of a byte: how far the interval reaches where documents cannot tell."""
 
 
 def score_documents(
@@ -42,7 +45,7 @@ def score_documents(
         nats = score_windows(
             engine.model,
             documents,
-            context=engine.context,
+            context=window_of(engine),
             stride=stride_of(engine, config.stride),
             advance=bar.advance,
         )
@@ -64,7 +67,11 @@ def has_validation(tokens: Path) -> bool:
 
 
 def summarise_documents(rows: Sequence[Row], seed: int) -> dict[str, Any]:
-    """Bits per byte of all rows with its interval over documents, and by language."""
+    """Bits per byte of all rows with its interval over documents, and by language.
+
+    The interval redraws documents.  A single one (or several alike) says nothing about others, so
+    its interval is all that is possible: 0 to 8 bits, or to twice the value where that is more.
+    """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row["language"] or "unknown"].append(row)
@@ -75,9 +82,12 @@ def summarise_documents(rows: Sequence[Row], seed: int) -> dict[str, Any]:
 def _density(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     bits = [bits_per_byte(row["nats"], 1) for row in rows]
     sizes = [float(row["bytes"]) for row in rows]
+    value = sum(bits) / sum(sizes)
     low, high = bootstrap(bits, sizes, draws=1000, seed=seed)
+    if not low < high:
+        low, high = 0.0, max(WIDEST, 2 * value)
     return {
-        "value": round(sum(bits) / sum(sizes), 6),
+        "value": round(value, 6),
         "ci95": [round(low, 6), round(high, 6)],
         "n": len(rows),
         "bytes": sum(row["bytes"] for row in rows),

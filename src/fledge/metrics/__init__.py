@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fledge.metrics.declines import declines as declines
     from fledge.metrics.density import bits_per_byte as bits_per_byte
     from fledge.metrics.intervals import bootstrap as bootstrap
+    from fledge.metrics.intervals import clustered as clustered
     from fledge.metrics.intervals import wilson as wilson
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "answers",
     "bits_per_byte",
     "bootstrap",
+    "clustered",
     "declines",
     "final_number_is",
     "names_value",
@@ -38,6 +40,7 @@ __getattr__ = facade(
         "answers": "answers",
         "bits_per_byte": "density",
         "bootstrap": "intervals",
+        "clustered": "intervals",
         "declines": "declines",
         "final_number_is": "answers",
         "names_value": "answers",

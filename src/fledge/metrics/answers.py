@@ -3,7 +3,8 @@
 An answer is right when it states the value and no other one.  After ``normalise`` it must
 
 1. equal the target, or state it on word borders (a number is never part of a longer number;
-   Chinese, Japanese and Korean have no borders), in a sentence that does not negate it before;
+   Chinese, Japanese and Korean have no borders), in a sentence that does not negate it before,
+   and not only inside a rival ("Plymouth" in "New Plymouth");
 2. when the target holds numbers: hold all of them and no other number ("in 1937 and 1938" does
    not answer 1937; "1,280 m" answers 1280); a number with two dots (clause 4.2.1) is a reference
    and counts only when the target has one;
@@ -46,15 +47,16 @@ def answers(answer: str, target: str, rivals: Iterable[str] = (), question: str 
         return False
     if said == wanted:
         return True
-    places = occurrences(said, wanted)
+    others = [rival for rival in map(normalise, rivals) if rival != wanted]
+    places = _own_places(said, wanted, others)
     if not places or not _affirmed(answer, wanted):
         return False
-    exempt = "" if occurrences(asked, wanted) else asked
+    exempt = "" if _own_places(asked, wanted, others) else asked
     if numbers(wanted) and not _only_numbers(said, wanted, exempt):
         return False
     if numbers(wanted) == {wanted}:
         return True
-    return not any(_named(said, rival, places, exempt) for rival in map(normalise, rivals))
+    return not any(_named(said, rival, places, exempt) for rival in others)
 
 
 def final_number_is(answer: str, target: str, question: str = "") -> bool:
@@ -146,6 +148,16 @@ def _border(text: str, i: int) -> bool:
     if is_cjk(left) or is_cjk(right) or " " in (left, right):
         return True
     return left.isdigit() and right.isalpha()  # 1280m
+
+
+def _own_places(text: str, wanted: str, rivals: list[str]) -> list[tuple[int, int]]:
+    """Where ``text`` names ``wanted`` itself, not as a part of a rival that holds it."""
+    around = [place for r in rivals if wanted in r for place in occurrences(text, r)]
+    return [
+        (start, end)
+        for start, end in occurrences(text, wanted)
+        if not any(first <= start and end <= last for first, last in around)
+    ]
 
 
 def _affirmed(answer: str, wanted: str) -> bool:

@@ -9,8 +9,11 @@ Z95 = 1.959963984540054
 """Standard deviations that hold 95 % of a normal distribution."""
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927); (0, 1) when nothing was tried."""
+def wilson(successes: float, trials: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927); (0, 1) when nothing was tried.
+
+    ``successes`` may be a fraction, where trials are the mean of several.
+    """
     if not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes in {trials} trials")
     if trials == 0:
@@ -24,6 +27,24 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return low, high
 
 
+def clustered(
+    successes: Sequence[int], trials: Sequence[int], *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of a share whose trials come in clusters that succeed or fail together.
+
+    ``successes`` and ``trials`` of each cluster.  Whole clusters are redrawn (cluster bootstrap);
+    where that shows no spread (all succeeded, say) it is Wilson's interval with as many trials as
+    clusters, which is the widest the clusters allow.
+    """
+    clusters = len(trials)
+    share = sum(successes) / sum(trials) if clusters else 0.0
+    if clusters > 1:
+        low, high = bootstrap(successes, trials, draws=draws, seed=seed)
+        if low < high:
+            return low, high
+    return wilson(share * clusters, clusters)
+
+
 def bootstrap(
     values: Sequence[float],
     weights: Sequence[float] | None = None,
@@ -33,7 +54,8 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The 95 % percentile interval (Efron 1979) of sum(values) / sum(weights), items redrawn.
 
-    Without ``weights`` that is the mean.  Raises ValueError when there are no values.
+    Without ``weights`` that is the mean.  One value alone gives an interval of no width.
+    Raises ValueError when there are no values.
     """
     import numpy as np
 

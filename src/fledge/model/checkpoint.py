@@ -24,7 +24,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def save_model(model: Decoder, folder: Path, *, dtype: str = "float32") -> None:
     """Write ``config.json``, ``generation_config.json`` and ``model.safetensors`` to ``folder``.
 
-    ``dtype``: "float32" or "bfloat16".  The folder opens in transformers, vLLM and llama.cpp.
+    ``dtype``: "float32", "bfloat16" or "float16".  With a tokenizer beside it the folder opens in
+    transformers and vLLM; llama.cpp reads GGUF, to which its own script converts what it knows.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not known", remedy=f"use one of {', '.join(DTYPES)}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from fledge.core.errors import InputError
 from fledge.model.config import ModelConfig
 
@@ -60,13 +62,18 @@ def _special_tokens(config: ModelConfig) -> dict[str, Any]:
 
 def from_huggingface(values: dict[str, Any], path: Path) -> ModelConfig:
     """The ``ModelConfig`` of a ``config.json``; raises InputError for what it cannot express."""
-    architecture = (values.get("architectures") or ["none"])[0]
-    if architecture not in ARCHITECTURES:
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not an object", remedy="mend the file")
+    named = values.get("architectures") or ["none"]
+    architecture = named[0] if isinstance(named, list) else named
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise InputError(
             f"{path}: architecture {architecture} is not supported",
             remedy=f"use one of {', '.join(ARCHITECTURES)}",
         )
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise InputError(f"{path}: rope_parameters is no object", remedy="mend the file")
     kind = rope.get("rope_type", rope.get("type", "default"))
     for key, value, wanted in (
         ("hidden_act", values.get("hidden_act", "silu"), "silu"),
@@ -81,6 +88,17 @@ def from_huggingface(values: dict[str, Any], path: Path) -> ModelConfig:
         return _from_values(values, ARCHITECTURES[architecture], rope)
     except KeyError as error:
         raise InputError(f"{path}: {error.args[0]} is missing", remedy="mend the file") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{path}: {f'{key}: ' if key else ''}{first['msg'].removeprefix('Value error, ')}",
+            remedy="mend the file",
+        ) from None
+    except (TypeError, ArithmeticError) as error:
+        raise InputError(
+            f"{path}: a value has the wrong type ({error})", remedy="mend the file"
+        ) from None
 
 
 def _from_values(values: dict[str, Any], qk_norm: bool, rope: dict[str, Any]) -> ModelConfig:

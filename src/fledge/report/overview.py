@@ -38,8 +38,9 @@ def headline(run: RunFiles, figures: Mapping[str, float]) -> Html:
         for key, english, chinese, show in HEADLINES
         if last and f"{last}.{key}" in figures
     ]
-    if "base.bits_per_byte" in figures:
-        value = f"{figures['base.bits_per_byte']:.3f}"
+    held_out = figures.get("base.bits_per_byte", figures.get("pretrain.bits_per_byte"))
+    if held_out is not None:
+        value = f"{held_out:.3f}"
         cards.append(_card(value, "Bits per byte", "每字节比特数", "base model, held-out text"))
     finished = len(run.finished)
     cards.append(

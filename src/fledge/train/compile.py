@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,8 +19,26 @@ from fledge.train.objective import Objective
 
 def has_compiler() -> bool:
     """Whether a C++ compiler is at hand, which code for CPUs needs."""
-    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
-    return any(name and shutil.which(name) for name in names)
+    return find_compiler() is not None
+
+
+def find_compiler() -> str | None:
+    """The C++ compiler to use: $CXX if it is there, else PyTorch's own choice, else another."""
+    usual = ("clang++", "g++") if sys.platform == "darwin" else ("g++", "clang++")
+    names = (os.environ.get("CXX", ""), *usual, "c++")
+    return next((name for name in names if name and _is_at_hand(name)), None)
+
+
+def _is_at_hand(name: str) -> bool:
+    """Whether the program exists; on macOS the ones in /usr/bin may only offer to install Xcode."""
+    path = shutil.which(shlex.split(name)[0])
+    if path is None or sys.platform != "darwin" or Path(path).parent != Path("/usr/bin"):
+        return path is not None
+    try:
+        tools = subprocess.run(["xcode-select", "-p"], capture_output=True, check=False)
+    except OSError:
+        return False
+    return tools.returncode == 0
 
 
 def cache_folder() -> Path:
@@ -41,6 +61,7 @@ def compiled(
     and their gradients are as before.
     """
     _set_cache_folder()
+    _set_compiler()
     progress.say("generating code for the training step (once a model shape, 10 to 40 s) …")
     torch.compiler.reset()  # forget models trained before: there is a limit per function
     fast = torch.compile(objective, dynamic=False, fullgraph=True)
@@ -53,6 +74,16 @@ def compiled(
     finally:
         model.zero_grad(set_to_none=True)
     return fast
+
+
+def _set_compiler() -> None:
+    """Name the compiler there is where it is not the one that PyTorch would look for."""
+    found = find_compiler()
+    default = "clang++" if sys.platform == "darwin" else "g++"
+    if found and found != os.environ.get("CXX", default):
+        os.environ["CXX"] = found
+        if "torch._inductor.config" in sys.modules:  # has read the variable already
+            sys.modules["torch._inductor.config"].cpp.cxx = (None, found)
 
 
 def _set_cache_folder() -> None:

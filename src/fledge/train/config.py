@@ -138,3 +138,9 @@ class PretrainConfig(LoopConfig):
 
     init: str | None = None
     """Checkpoint to continue from (run, stage or Hugging Face folder); its shape counts."""
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> PretrainConfig:
+        if self.max_epochs is not None and self.tokens is None:
+            raise ValueError("max_epochs bounds tokens, which is not given: give it, or epochs")
+        return self

@@ -33,7 +33,10 @@ def choose_precision(config: LoopConfig, device: torch.device) -> torch.dtype:
     """bfloat16 where it is multiplied natively (AVX512-BF16, AMX, GPU), else float32."""
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bf16" else torch.float32
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = cpu_has_bfloat16()
     return torch.bfloat16 if native else torch.float32
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, never inside one, so that the state that is saved is whole."""
+"""Ctrl-C and SIGTERM between two steps, never inside one, so that a saved state is whole."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class DeferredInterrupt:
-    """While active, the first Ctrl-C only sets ``asked``; a second one interrupts at once."""
+    """While active, the first Ctrl-C or SIGTERM only sets ``asked``; a second one interrupts.
+
+    Either way what follows is a KeyboardInterrupt.  Outside the main thread, where Python takes
+    no signals, it does nothing.
+    """
 
     def __init__(self) -> None:
         self.asked = False
         self._active = threading.current_thread() is threading.main_thread()
-        self._former: object = None
+        self._former: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> DeferredInterrupt:
         if self._active:
-            self._former = signal.signal(signal.SIGINT, self._handle)
+            self._former = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -26,8 +32,10 @@ class DeferredInterrupt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._active:
-            signal.signal(signal.SIGINT, self._former)  # type: ignore[arg-type]
+        for number, former in self._former.items():
+            # None: a handler that was not set from Python and cannot be put back.
+            handler = signal.SIG_DFL if former is None else former
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -20,10 +20,11 @@ class PackedLoader:
     Each epoch shuffles the documents, cuts their stream into rows and shuffles the rows, all by
     (seed, epoch).  Every token is read exactly once an epoch; each position predicts the token
     that follows in the stream, so the end of a document predicts <|endoftext|>.  ``segments``
-    keep documents apart.  Only the last row of an epoch may be short; it is padded.
+    keep documents apart.  Only the last row of an epoch may be short; it is padded.  The very last
+    token of an epoch predicts nothing, so it gets no row for itself.
 
     With ``epochs`` the data ends there: later rows are empty, which fills up the last batch.
-    Without, epochs follow each other for ever.  Raises InputError when there is no token.
+    Without, epochs follow each other for ever.  Raises InputError when there is nothing to predict.
     """
 
     def __init__(
@@ -35,15 +36,15 @@ class PackedLoader:
         seed: int,
         epochs: float | None = None,
     ) -> None:
-        if not shards.tokens:
+        if shards.tokens < 2:
             raise InputError(
-                f"{shards.folder} has no {shards.split} tokens", remedy="check the corpus"
+                f"{shards.folder} has no {shards.split} tokens to learn", remedy="check the corpus"
             )
         self.shards = shards
         self.context = context
         self.batch_rows = batch_rows
         self.seed = seed
-        self.rows_per_epoch = math.ceil(shards.tokens / context)
+        self.rows_per_epoch = math.ceil((shards.tokens - 1) / context)
         self._limit = None if epochs is None else round(epochs * self.rows_per_epoch)
         self._epoch = lru_cache(maxsize=2)(self._shuffled)  # a batch may straddle two epochs
 

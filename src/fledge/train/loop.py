@@ -24,8 +24,10 @@ from fledge.train.device import arithmetic, choose_micro_rows, worth_compiling
 from fledge.train.events import Journal
 from fledge.train.interrupt import DeferredInterrupt
 from fledge.train.objective import Objective
-from fledge.train.optimizers import set_rate
+from fledge.train.optimizers import Muon, set_rate
 from fledge.train.schedule import rate_factor
+
+ANEW = "run with --force to start anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +68,14 @@ class Position:
 def train(job: Training, progress: Progress) -> Position:
     """Train to the end, from the last saved state if there is one; returns the final position.
 
-    Ctrl-C saves the state, then raises KeyboardInterrupt.  Raises FledgeError when the loss is
-    not finite or a batch has nothing to learn.  On CPU a run that was interrupted, killed or
-    neither ends in the same weights, bit for bit.
+    Ctrl-C and SIGTERM save the state, then raise KeyboardInterrupt.  Raises FledgeError when the
+    loss is not finite or a batch has nothing to learn, InputError when the saved state belongs to
+    another run.  On CPU a run that was interrupted, killed or neither ends in the same weights,
+    bit for bit.
     """
-    checkpoints = Checkpoints(job.out / "state")
+    checkpoints = Checkpoints(job.out / "state", progress)
     with arithmetic(job.config, job.model.device):
-        position = _resume(job, checkpoints)
+        position = _resume(job, checkpoints, progress)
         objective = _objective(job, position, progress)
         saver = _Saver(job, checkpoints, position)
         places = job.config.batch_rows * job.context
@@ -95,11 +98,14 @@ def train(job: Training, progress: Progress) -> Position:
                 bar.advance(places, note=f"loss {loss:.3f}")
                 values = {"loss": loss, "lr": rate * job.peak_rate, "grad_norm": norm}
                 _log(job, journal, position, values, meter.add(read))
-                if interrupt.asked or saver.due():
+                stop = interrupt.asked  # read once: it may turn true at any moment
+                if stop or saver.due():
                     saver.save(journal)
-                if interrupt.asked:
+                if stop:
                     raise KeyboardInterrupt
             saver.save(journal)
+            if interrupt.asked:
+                raise KeyboardInterrupt
     return position
 
 
@@ -146,6 +152,8 @@ def _objective(job: Training, position: Position, progress: Progress) -> Objecti
     rows = choose_micro_rows(job.config, job.context, job.model.device)
     example = next(job.batches[position.step].to(job.model.device).micro(rows))
     fast = compiled(job.objective, job.model, example, progress)
+    if fast is None and position.step:
+        progress.say("until it was stopped this run used generated code: the last bits will differ")
     position.compiled = fast is not None
     return fast or job.objective
 
@@ -158,21 +166,64 @@ def _wants_compiling(job: Training) -> bool:
     return has_compiler() and worth_compiling(model.config, tokens, model.compute_dtype, device)
 
 
-def _resume(job: Training, checkpoints: Checkpoints) -> Position:
+def _resume(job: Training, checkpoints: Checkpoints, progress: Progress) -> Position:
     """Put the last saved state, if any, into model and optimizers; returns where it stands."""
     state = checkpoints.load()
     if state is None:
         return Position()
-    if state["data"] != job.batches.fingerprint():
+    try:
+        if state["data"] != job.batches.fingerprint():
+            raise InputError(
+                f"{checkpoints.folder} was saved while training on other data", remedy=ANEW
+            )
+        position = Position(**state["position"])
+        _adopt_arithmetic(job, state["arithmetic"], checkpoints.folder, progress)
+        job.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(job.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        torch.set_rng_state(state["rng"])
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{checkpoints.folder} was saved while training on other data",
-            remedy="run with --force to start anew",
+            f"{checkpoints.folder} was saved by another model or version of fledge ({reason})",
+            remedy=ANEW,
+        ) from None
+    return position
+
+
+def _arithmetic_of(job: Training) -> dict[str, Any]:
+    """What decides the last bits besides the data: saved with a state, adopted when it goes on."""
+    return {
+        "device": job.model.device.type,
+        "threads": torch.get_num_threads(),
+        "dtype": str(job.model.compute_dtype).removeprefix("torch."),
+    }
+
+
+def _adopt_arithmetic(
+    job: Training, saved: dict[str, Any], folder: Path, progress: Progress
+) -> None:
+    """Compute as the run did so far; raises InputError where this machine cannot."""
+    now = _arithmetic_of(job)
+    device, threads, dtype = saved["device"], int(saved["threads"]), saved["dtype"]
+    if dtype != now["dtype"]:
+        if dtype != "float32":
+            raise InputError(
+                f"{folder} was computed in {dtype}, which this machine does not multiply natively",
+                remedy="continue on a machine that does, or run with --force to start anew",
+            )
+        job.model.compute_dtype = torch.float32
+        for optimizer in job.optimizers:
+            if isinstance(optimizer, Muon):
+                optimizer.dtype = torch.float32
+        progress.say(f"going on in {dtype}, as this run began")
+    if device != now["device"]:
+        progress.say(
+            f"this run began on {device} and goes on on {now['device']}: the last bits will differ"
         )
-    job.model.load_state_dict(state["model"])
-    for optimizer, saved in zip(job.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    torch.set_rng_state(state["rng"])
-    return Position(**state["position"])
+    elif device == "cpu" and threads != now["threads"]:
+        torch.set_num_threads(threads)
+        progress.say(f"going on with {threads} threads, as this run began, not {now['threads']}")
 
 
 class _Saver:
@@ -195,7 +246,8 @@ class _Saver:
         begun = time.monotonic()
         self._position.sizes = journal.sizes()
         state: dict[str, Any] = {
-            "position": dict(vars(self._position)),
+            "position": dict(vars(self._position)),  # with it: whether the code is generated
+            "arithmetic": _arithmetic_of(self._job),
             "data": self._job.batches.fingerprint(),
             "model": self._job.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._job.optimizers],

@@ -29,6 +29,9 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+FINAL_TOKENS = 300_000
+"""Held-out tokens, from the first document on, that the final figure reads at most."""
+
 RATES = {"muon": (0.01, 0.016), "adamw": (0.004, 0.004)}
 """Peak rates of the layers' matrices and of the rest, at width 256; see ``peak_rates``."""
 
@@ -38,8 +41,10 @@ def pretrain(
 ) -> Outcome:
     """Train on the ``train`` split of ``tokens``; the checkpoint goes to ``out/model``.
 
-    Counts: tokens, steps, parameters.  Figures: ``base.bits_per_byte`` on the whole validation
-    split, in float32, in windows that overlap by half.  Raises InputError naming what is missing.
+    Counts: tokens, steps, parameters.  Figures: ``pretrain.bits_per_byte`` on the validation
+    split (its first ``FINAL_TOKENS``), in float32, in windows that overlap by half (``evals``
+    measures a sample of it, as ``base.bits_per_byte``, the same for all rungs).  Raises InputError naming what
+    is missing.
     """
     check_tokenizer(tokenizer)
     data = TokenShards(tokens, "train")
@@ -53,7 +58,7 @@ def pretrain(
         seed=config.seed,
         epochs=_epochs(config),
     )
-    steps = loader.steps or _steps(config, context)
+    steps = loader.steps or _steps(config, context, data.tokens)
     sample = config.validation_tokens or steps * config.batch_rows * context // 200
     matrix_rate, other_rate = peak_rates(config, RATES, model.config.width)
     job = Training(
@@ -121,8 +126,14 @@ def _epochs(config: PretrainConfig) -> float | None:
     return config.epochs
 
 
-def _steps(config: PretrainConfig, context: int) -> int:
-    return config.steps or math.ceil((config.tokens or 1) / (config.batch_rows * context))
+def _steps(config: PretrainConfig, context: int, available: int) -> int:
+    """Optimizer steps for ``tokens``, but at most ``max_epochs`` passes over ``available``."""
+    if config.steps:
+        return config.steps
+    wanted = config.tokens or 1
+    if config.max_epochs:
+        wanted = min(wanted, int(config.max_epochs * available))
+    return max(1, math.ceil(wanted / (config.batch_rows * context)))
 
 
 def _curve_point(
@@ -138,14 +149,22 @@ def _curve_point(
 def _final_figures(
     model: Decoder, held_out: TokenShards, context: int, progress: Progress
 ) -> dict[str, float]:
-    """Bits per byte of all held-out text, in float32, in windows that overlap by half."""
+    """Bits per byte of held-out text, in float32, in windows that overlap by half."""
     if not held_out.bytes:
         progress.say("no held-out text: bits per byte are not measured")
         return {}
     model.compute_dtype = torch.float32
-    figure = bits_per_byte(model, held_out, context=context, stride=max(1, context // 2))
+    with progress.bar("held-out text", min(FINAL_TOKENS, held_out.tokens), "tokens") as bar:
+        figure = bits_per_byte(
+            model,
+            held_out,
+            context=context,
+            stride=max(1, context // 2),
+            tokens=FINAL_TOKENS,
+            advance=bar.advance,
+        )
     progress.say(f"held-out text: {figure:.4f} bits per byte")
-    return {"base.bits_per_byte": figure}
+    return {"pretrain.bits_per_byte": figure}
 
 
 def check_tokenizer(source: Path) -> None:

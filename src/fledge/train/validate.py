@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -18,7 +18,13 @@ TOKENS = 4096
 
 
 def bits_per_byte(
-    model: Decoder, shards: TokenShards, *, context: int, stride: int, tokens: int | None = None
+    model: Decoder,
+    shards: TokenShards,
+    *,
+    context: int,
+    stride: int,
+    tokens: int | None = None,
+    advance: Callable[[float], None] = lambda tokens: None,
 ) -> float:
     """Code length of the documents' text under the model, in bits per UTF-8 byte.
 
@@ -26,7 +32,7 @@ def bits_per_byte(
     tokens; a token is counted once, in the first window that predicts it, so all but the first
     window's have at least ``context - stride`` tokens before them (of their own document only).
     <|endoftext|> is not counted: it is no text.  ``tokens`` reads only the first documents,
-    until they hold that many.
+    until they hold that many; ``advance`` is told how many were counted.
     """
     reach = np.cumsum(shards.lengths)
     documents = shards.documents
@@ -39,6 +45,7 @@ def bits_per_byte(
             batch = batch.to(model.device)
             losses = token_losses(model, batch).double()
             nats += float((losses * batch.weights).sum())
+            advance(float(batch.weights.sum()))
     return nats / math.log(2) / int(shards.document_bytes()[:documents].sum())
 
 

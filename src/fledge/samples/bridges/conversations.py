@@ -30,7 +30,7 @@ class ConversationCounts:
     calculations_per_bridge: int = 6
     sums: int = 60
     """subtractions without a bridge"""
-    smalltalk: int = 120
+    smalltalk: int = 450
     unanswerable_share: float = 0.08
     """share of all conversations that are answered by a decline"""
 

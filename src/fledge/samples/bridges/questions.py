@@ -63,7 +63,7 @@ def write_facts(
                 asked_in = [text for text in asked_in if target.lower() not in text.lower()]
                 texts = rng.sample(asked_in, min(per_attribute, len(asked_in)))
                 rivals = _rivals(target, values[attribute], bridge.names[language])
-                rivals += [other for other in others if target.lower() not in other.lower()]
+                rivals += others
                 records += [
                     _record(
                         f"{name}/{bridge.id}/{attribute}/{number}", text, target,
@@ -131,19 +131,20 @@ def _all_values(bridges: Sequence[Bridge], language: str) -> dict[str, list[str]
 
 
 def _rivals(target: str, values: Sequence[str], name: str) -> list[str]:
-    """Other values that can be told from the target, and that the bridge's name does not hold.
+    """Other values that neither the target nor the bridge's name holds.
 
-    An answer repeats the name, so a value inside it says nothing about what was answered.
+    An answer repeats the name, so a value inside it says nothing about what was answered.  Values
+    around the target (Plymouth, New Plymouth) are always among them: they are the easiest to be
+    taken for it.
     """
     low, own = target.lower(), name.lower()
-    rivals = [
-        text
-        for text in values
-        if text.lower() not in own
-        and (not low or (text.lower() not in low and low not in text.lower()))
-    ]
+    rivals = [text for text in values if text.lower() not in own and text.lower() not in low]
+    around = [text for text in rivals if low and low in text.lower()]
     if len(rivals) > MOST_RIVALS:  # a subset by chance, the same for the same target
-        rivals = sorted(random.Random(f"rivals/{name}/{target}").sample(rivals, MOST_RIVALS))
+        apart = [text for text in rivals if text not in around]
+        left = max(MOST_RIVALS - len(around), 0)
+        drawn = random.Random(f"rivals/{name}/{target}").sample(apart, min(left, len(apart)))
+        rivals = sorted(around + drawn)
     return rivals
 
 
