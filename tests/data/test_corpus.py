@@ -145,7 +145,7 @@ def test_an_interrupted_run_goes_on_with_its_shards(
     monkeypatch.setattr(corpus, "assemble", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         build_corpus(config, [web], tmp_path / "out")
-    shards = sorted((tmp_path / "out" / "state" / "shards").glob("*.parquet"))
+    shards = sorted((tmp_path / "out" / "state").glob("shards-*/*.parquet"))
     assert len(shards) == 2
     times = [shard.stat().st_mtime_ns for shard in shards]
     shards[1].unlink()
@@ -157,7 +157,7 @@ def test_an_interrupted_run_goes_on_with_its_shards(
     build_corpus(config, [web], tmp_path / "out")
     build_corpus(config, [web], tmp_path / "straight")
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
-    assert not list((tmp_path / "out" / "state").glob("shards/*"))
+    assert not list((tmp_path / "out" / "state").glob("shards-*"))
 
 
 def _interrupt(*_: object) -> None:
@@ -187,7 +187,7 @@ def test_kill_nine_and_again(tmp_path: Path) -> None:
     killed = tmp_path / "killed"
     for wanted in (1, 4, 8):
         process = subprocess.Popen([*command, str(killed)])
-        while process.poll() is None and len(list(killed.glob("state/shards/0*"))) < wanted:
+        while process.poll() is None and len(list(killed.glob("state/shards-*/0*"))) < wanted:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from web_pages import article, prose, warc
 
 from fledge.core.errors import InputError
-from fledge.data.read import expand_inputs, read_file, suffix
+from fledge.data.formats import suffix
+from fledge.data.inputs import expand_inputs
+from fledge.data.read import read_file
 from fledge.data.records import RawRecord, ReadNotes
 from fledge.data.rows import row_record, select
 from fledge.data.streams import Plain

@@ -77,7 +77,7 @@ def _corpus(work: Work) -> Outcome:
 
 
 def _corpus_files(config: Config) -> list[Path]:
-    from fledge.data.read import expand_inputs
+    from fledge.data.inputs import expand_inputs
 
     assert isinstance(config, CorpusConfig)
     return expand_inputs(config.input) if config.input else []

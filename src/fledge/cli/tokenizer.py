@@ -58,7 +58,7 @@ def _texts(inputs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(language, text) of a corpus folder's documents, or of raw files of any readable form."""
     from fledge.cli.stages import corpus_texts
     from fledge.data.preview import extract_file
-    from fledge.data.read import expand_inputs
+    from fledge.data.inputs import expand_inputs
 
     for name in inputs:
         if (Path(name) / "documents").is_dir():

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from fledge.data.corpus import build_corpus as build_corpus
     from fledge.data.corpus import corpus_stats as corpus_stats
     from fledge.data.documents import read_documents as read_documents
+    from fledge.data.inputs import expand_inputs as expand_inputs
     from fledge.data.preview import extract_file as extract_file
-    from fledge.data.read import expand_inputs as expand_inputs
     from fledge.data.tokens import write_tokens as write_tokens
 
 __all__ = [
@@ -33,7 +33,7 @@ __getattr__ = facade(
         "TokensConfig": "config",
         "build_corpus": "corpus",
         "corpus_stats": "corpus",
-        "expand_inputs": "read",
+        "expand_inputs": "inputs",
         "extract_file": "preview",
         "read_documents": "documents",
         "write_tokens": "tokens",

@@ -28,6 +28,8 @@ class Entry:
     """A surviving document, without its text."""
 
     id: str
+    """Of the document, for evidence; two rows are told apart by ``place``."""
+
     exact: str
     length: int
     work: str
@@ -35,18 +37,23 @@ class Entry:
     names: tuple[str, ...]
     """What a ``validation`` pattern may match."""
 
-    shard: int
-    row: int
+    place: tuple[int, int]
+    """Shard and row: unlike ids, never shared by two documents."""
 
 
 def assemble(
-    config: CorpusConfig, out: Path, notes: ReadNotes, progress: Progress, truth: Path | None
+    config: CorpusConfig,
+    folder: Path,
+    out: Path,
+    notes: ReadNotes,
+    progress: Progress,
+    truth: Path | None,
 ) -> None:
-    """Write ``documents/``, ``dropped/`` and, last, ``stats.json`` from the shards in ``out``."""
-    shards = sorted((out / "state" / "shards").glob("*.parquet"))
+    """Write ``documents/``, ``dropped/`` and, last, ``stats.json`` from the shards."""
+    shards = sorted(folder.glob("*.parquet"))
     entries, signatures = _survivors(shards)
     duplicates = find_duplicates(config, shards, entries, signatures, progress)
-    survivors = [entry for entry in entries if entry.id not in duplicates]
+    survivors = [entry for entry in entries if entry.place not in duplicates]
     held_out = choose_validation(config, survivors)
     for name in ("documents", "dropped"):
         shutil.rmtree(out / name, ignore_errors=True)
@@ -58,9 +65,9 @@ def assemble(
     dropped = RowWriter(out / "dropped", "dropped", DROPPED, FILE_CHARACTERS)
     statistics = Statistics(config, notes, truth)
     with progress.bar("writing documents", len(shards), "shards") as bar:
-        for shard in shards:
-            for row in read_rows(shard):
-                verdict = duplicates.get(row["id"]) if row["reason"] is None else None
+        for number, shard in enumerate(shards):
+            for place, row in enumerate(read_rows(shard)):
+                verdict = duplicates.get((number, place))
                 if verdict is not None:
                     row["reason"], row["evidence"] = verdict.reason, verdict.evidence
                 split = "validation" if row["work"] in held_out else "train"
@@ -84,7 +91,7 @@ def _survivors(shards: Sequence[Path]) -> tuple[list[Entry], list[bytes]]:
                 entries.append(
                     Entry(
                         row["id"], row["exact"], len(row["text"]), row["work"], row["lang"], names,
-                        number, place,
+                        (number, place),
                     )
                 )  # fmt: skip
                 signatures.append(row["signature"])
@@ -97,22 +104,22 @@ def find_duplicates(
     entries: Sequence[Entry],
     signatures: Sequence[bytes],
     progress: Progress,
-) -> dict[str, Verdict]:
-    """Redundant documents, by id, each with the document it repeats as evidence."""
-    found: dict[str, Verdict] = {}
+) -> dict[tuple[int, int], Verdict]:
+    """Redundant documents, by place, each with the document it repeats as evidence."""
+    found: dict[tuple[int, int], Verdict] = {}
     order = sorted(range(len(entries)), key=lambda i: (-entries[i].length, entries[i].id))
     first: dict[str, int] = {}
     for index in order:
         entry = entries[index]
         if entry.exact in first:
             same = entries[first[entry.exact]]
-            found[entry.id] = Verdict(reason="duplicate.exact", evidence=f"same as {same.id}")
+            found[entry.place] = Verdict(reason="duplicate.exact", evidence=f"same as {same.id}")
         else:
             first[entry.exact] = index
     if not config.duplicates.near or not first:
         return found
     unique = sorted(first.values())
-    texts = _Texts(shards, [(entries[i].shard, entries[i].row) for i in unique])
+    texts = _Texts(shards, [entries[i].place for i in unique])
     rank = {index: place for place, index in enumerate(order)}
     settings = config.duplicates
     with progress.bar("near duplicates", None, "pairs"):
@@ -126,7 +133,7 @@ def find_duplicates(
         )
     for place, (kept, similarity) in redundant.items():
         evidence = f"{similarity:.2f} like {entries[unique[kept]].id}"
-        found[entries[unique[place]].id] = Verdict(reason="duplicate.near", evidence=evidence)
+        found[entries[unique[place]].place] = Verdict(reason="duplicate.near", evidence=evidence)
     return found
 
 

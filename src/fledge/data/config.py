@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -91,6 +91,8 @@ class DuplicatesConfig(Config):
 class CorpusConfig(Config):
     """From raw pages to clean documents."""
 
+    incidental: ClassVar[frozenset[str]] = frozenset({"workers"})
+
     input: Strings = Field(default=[])
     """Files, folders (read with all below) and globs: WARC, HTML, text, Markdown, JSONL, Parquet,
     tar archives of these; ``.gz`` or ``.zst`` on any.  Empty: the pages of ``[samples]``."""
@@ -127,13 +129,13 @@ class CorpusConfig(Config):
     """Patterns (``*pride*``) of inputs, records or URLs held out whole; replaces the share."""
 
     document_seconds: float = Field(default=10.0, gt=0)
-    """Time limit for one document, in seconds."""
+    """Time limit for one document, in seconds of processor time."""
 
     document_bytes: int = Field(default=20_000_000, gt=0)
     """Size limit for one raw document, in bytes."""
 
     workers: int = Field(default=0, ge=0)
-    """Worker processes; 0: one per usable core.  The result does not depend on it."""
+    """Worker processes; 0: one per usable core, at most 16.  The result does not depend on it."""
 
 
 class TokensConfig(Config):

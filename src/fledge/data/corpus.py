@@ -20,15 +20,20 @@ from fledge.core.run import Outcome, usable_cores
 from fledge.core.types import Verdict
 from fledge.data.assemble import assemble
 from fledge.data.config import CorpusConfig
-from fledge.data.curate import Draft, Steps, curate, draft_of
+from fledge.data.curate import Draft, Steps, curate_or_drop, draft_of
 from fledge.data.dedup import fingerprint
+from fledge.data.failures import left_out_line, nothing_kept, nothing_read
+from fledge.data.inputs import scan_inputs
 from fledge.data.pool import OutOfTime, Place, limited, run_tasks
-from fledge.data.read import expand_inputs, read_stream
+from fledge.data.read import read_stream
 from fledge.data.records import RawRecord, ReadNotes
 from fledge.data.shards import SHARD, shard_row, write_rows
 
 BATCH_RECORDS = 200
 BATCH_BYTES = 4_000_000
+
+MOST_WORKERS = 16
+"""Workers when the user names no number: more would wait for the one process that reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,21 +70,27 @@ def build_corpus(
 ) -> Outcome:
     """Clean documents from ``inputs`` in ``out``; with ``truth``, the steps are measured too.
 
-    Continues what a killed run left in ``out``.  Raises InputError when there is nothing to read.
+    Continues what a killed run left in ``out``.  Raises InputError when there is nothing to read,
+    or nothing to keep.
     """
     progress = progress or Silent()
-    files = expand_inputs(inputs)
+    scan = scan_inputs(inputs, out)
+    files = scan.files
     if not files:
         raise InputError("no input was named", remedy="name files, folders or patterns")
-    _begin(config, [*files, *([truth] if truth is not None else [])], out)
+    shards = _begin(config, [*files, *([truth] if truth is not None else [])], out)
     if not (out / "stats.json").is_file():
-        notes = ReadNotes()
-        seconds = _curate_all(config, files, out, notes, progress)
+        notes = ReadNotes(left_out=scan.left_out)
+        seconds = _curate_all(config, files, shards, notes, progress)
         _report(notes, progress)
-        assemble(config, out, notes, progress, truth)
+        assemble(config, shards, out, notes, progress, truth)
         write_json(out / "logs" / "seconds.json", seconds)
-    shutil.rmtree(out / "state" / "shards", ignore_errors=True)
-    return outcome_of(read_json(out / "stats.json"))
+    for folder in (out / "state").glob("shards-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    stats = read_json(out / "stats.json")
+    if not stats["kept"]:
+        raise nothing_kept(stats)
+    return outcome_of(stats)
 
 
 def outcome_of(stats: dict[str, Any]) -> Outcome:
@@ -103,37 +114,43 @@ def corpus_stats(folder: Path) -> dict[str, Any]:
     raise InputError(f"{folder} is no built corpus", remedy="build it: fledge corpus build")
 
 
-def _begin(config: CorpusConfig, files: Sequence[Path], out: Path) -> None:
-    """Empty ``out`` of what an unlike run left; remember what this run is."""
+def _begin(config: CorpusConfig, files: Sequence[Path], out: Path) -> Path:
+    """Empty ``out`` of what an unlike run left; remember what this run is.
+
+    Returns the folder for its shards.  It bears the name of the plan, so that a worker that
+    outlived a run of another plan cannot leave a shard that counts.
+    """
     plan = {
         "config": config.model_dump(mode="json", exclude={"workers", "input"}),
         "files": [[str(file), file.stat().st_size] for file in files],
     }
     key = value_digest(plan)
     path = out / "state" / "plan.json"
+    shards = out / "state" / f"shards-{key[:12]}"
     if path.is_file() and read_json(path)["key"] == key:
-        return
+        return shards
     for name in ("state", "documents", "dropped"):
         shutil.rmtree(out / name, ignore_errors=True)
     (out / "stats.json").unlink(missing_ok=True)
     write_json(path, {"key": key, "files": [str(file) for file in files]})
+    return shards
 
 
 def _curate_all(
     config: CorpusConfig,
     files: Sequence[Path],
-    out: Path,
+    shards: Path,
     notes: ReadNotes,
     progress: Progress,
 ) -> dict[str, float]:
     """Write the shards that are not there yet; returns the seconds spent per step."""
     seconds: dict[str, float] = {}
-    workers = config.workers or usable_cores()
+    workers = config.workers or min(usable_cores(), MOST_WORKERS)
     total = sum(file.stat().st_size for file in files)
     with progress.bar("reading pages", total, "B") as bar:
 
         def missing() -> Iterator[Batch]:
-            for batch in batches(config, files, out / "state" / "shards", notes):
+            for batch in batches(config, files, shards, notes):
                 if batch.path.is_file():
                     bar.advance(batch.read_bytes)
                 else:
@@ -167,10 +184,7 @@ def batches(
                 )
                 number, before = number + 1, max(before, after)
     if number == 0:
-        raise InputError(
-            f"no page in {len(files)} files ({files[0]} …)",
-            remedy="check that the input holds pages, not only other kinds of records",
-        )
+        raise nothing_read(files, notes)
 
 
 def _records(
@@ -230,18 +244,17 @@ def _one(record: RawRecord, config: CorpusConfig, bad: str | None, steps: Steps)
         return draft
     try:
         with limited(config.document_seconds):
-            return curate(record, config, steps=steps)
+            return curate_or_drop(record, config, steps=steps)
     except OutOfTime:
         limit = f"longer than {config.document_seconds:g} s"
         draft.verdict = Verdict(reason="failed.timeout", evidence=limit)
-    except (MemoryError, RecursionError, ValueError, LookupError, ArithmeticError) as error:
-        seen = f"{type(error).__name__}: {error}"[:200]
-        draft.verdict = Verdict(reason="failed.error", evidence=seen)
     return draft
 
 
 def _report(notes: ReadNotes, progress: Progress) -> None:
-    """Tell the user which files are not whole."""
+    """Tell the user which files are not whole, and how many are not read at all."""
+    if notes.left_out:
+        progress.say(f"warning: {left_out_line(notes.left_out)}")
     for name in notes.truncated:
         progress.say(f"warning: {name} ends too early; what could be read of it is used")
     for line in notes.damaged:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from fledge.core.errors import FledgeError
 from fledge.core.types import Verdict
 from fledge.data.config import CorpusConfig
 from fledge.data.decode import decode, looks_binary, mend, tidy
@@ -75,6 +76,28 @@ def draft_of(record: RawRecord) -> Draft:
         metadata={key: value for key, value in record.metadata.items() if value},
         raw_bytes=record.size,
     )
+
+
+def curate_or_drop(
+    record: RawRecord,
+    config: CorpusConfig,
+    *,
+    detector: LanguageDetector | None = None,
+    steps: Steps | None = None,
+) -> Draft:
+    """``curate``, but a page that a step fails on is dropped with ``failed.error``.
+
+    What is no fault of the page still raises: a disk that fails, a library that is missing.
+    """
+    try:
+        return curate(record, config, detector=detector, steps=steps)
+    except (OSError, ImportError, FledgeError):
+        raise
+    except Exception as error:  # parsers fail on hostile pages in every way there is
+        draft = draft_of(record)
+        seen = f"{type(error).__name__}: {error}"[:200]
+        draft.verdict = Verdict(reason="failed.error", evidence=seen)
+        return draft
 
 
 def curate(
@@ -237,6 +260,18 @@ def _personal(draft: Draft, secrets: list[Hit], config: CorpusConfig) -> None:
         draft.masked = [draft.text[hit.start : hit.end] for hit in masked]
         draft.text, places = mask(draft.text, masked)
         draft.metadata["masked"] = places
+    if draft.verdict is None and draft.metadata.get("title"):
+        draft.metadata["title"] = _masked_title(draft, masked, config)
+
+
+def _masked_title(draft: Draft, masked: list[Hit], config: CorpusConfig) -> str:
+    """The title without what was masked in the text, and without what it says itself."""
+    title: str = draft.metadata["title"]
+    for hit, original in zip(masked, draft.masked, strict=True):
+        title = title.replace(original, f"<{hit.kind}>")
+    secrets = find_secrets(title) if config.secrets == "mask" else []
+    personal = find_pii(title, secrets) if config.pii == "mask" else []
+    return mask(title, sorted([*secrets, *personal]))[0]
 
 
 def _kinds(hits: list[Hit]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from fledge.core.errors import InputError
 from fledge.data.config import CorpusConfig
-from fledge.data.curate import Draft, curate
-from fledge.data.read import read_file, suffix
+from fledge.data.curate import Draft, curate_or_drop
+from fledge.data.formats import suffix
+from fledge.data.read import read_file
 from fledge.data.records import RawRecord, ReadNotes
 
 
@@ -24,9 +25,14 @@ def extract_file(path: Path, config: CorpusConfig | None = None) -> Iterator[dic
     found = False
     for record in _records(path, notes, config):
         found = True
-        yield _line(record, curate(record, config))
+        yield _line(record, curate_or_drop(record, config))
     if notes.damaged:
         raise InputError(f"{notes.damaged[0]}", remedy="check the file")
+    if notes.truncated:
+        raise InputError(
+            f"{notes.truncated[0]} ends too early; only what comes before its end could be read",
+            remedy="fetch the file again",
+        )
     if not found:
         raise InputError(f"{path} holds no page", remedy="name an HTML, WARC, text or JSONL file")
 

@@ -1,86 +1,21 @@
-"""Inputs (paths, folders, globs) to raw records, whatever their format and compression."""
+"""Files to raw records, whatever their format and compression."""
 
 from __future__ import annotations
 
-import glob
 import io
 import json
 import tarfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from fledge.core.errors import InputError
+from fledge.data.formats import ARCHIVES, PAGES, READ, ROWS, suffix
+from fledge.data.inputs import expand_inputs as expand_inputs
 from fledge.data.records import Kind, RawRecord, ReadNotes
 from fledge.data.rows import row_record
 from fledge.data.streams import Plain
 from fledge.data.warc import read_arc, read_warc
-
-PAGES: dict[str, Kind] = {
-    ".html": "html",
-    ".htm": "html",
-    ".xhtml": "html",
-    ".txt": "text",
-    ".text": "text",
-    ".rst": "text",
-    ".md": "markdown",
-    ".markdown": "markdown",
-}
-ROWS = (".jsonl", ".ndjson")
-ARCHIVES = (".tar", ".tgz")
-WARCS = (".warc", ".arc")
-PACKED = (".gz", ".zst")
-READ = (*PAGES, *ROWS, ".parquet", *ARCHIVES, *WARCS)
-
-_LEGAL = ("LICENSE", "LICENCE", "COPYING", "NOTICE")
-
-
-def expand_inputs(inputs: Sequence[Path | str]) -> list[Path]:
-    """The files that ``inputs`` name, sorted, each once; raises InputError when one names none."""
-    found: dict[str, Path] = {}
-    for item in inputs:
-        for path in _expand(str(item)):
-            found.setdefault(str(path), path)
-    return [found[key] for key in sorted(found)]
-
-
-def _expand(item: str) -> list[Path]:
-    path = Path(item).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files = [file for file in path.rglob("*") if file.is_file() and _wanted(path, file)]
-        if not files:
-            raise InputError(
-                f"{item} holds no file that can be read", remedy=f"put pages there: {_kinds()}"
-            )
-        return files
-    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
-    files = [match for match in matches if match.is_file()]
-    for folder in (match for match in matches if match.is_dir()):
-        files += [file for file in folder.rglob("*") if file.is_file() and _wanted(folder, file)]
-    if not files:
-        raise InputError(f"input {item!r} matches no file", remedy="check the path or the pattern")
-    return files
-
-
-def _wanted(folder: Path, file: Path) -> bool:
-    """Whether a file found in a folder is one to read: no hidden file, no licence."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    legal = file.name.upper().startswith(_LEGAL)
-    return not hidden and not legal and suffix(file.name) in READ
-
-
-def _kinds() -> str:
-    return ", ".join(sorted({*READ}))
-
-
-def suffix(name: str) -> str:
-    """The extension that tells the format: ``a.jsonl.zst`` -> ``.jsonl``; empty for none."""
-    path = PurePosixPath(name.lower().removesuffix(".bad"))
-    while path.suffix in PACKED:
-        path = path.with_suffix("")
-    return path.suffix
 
 
 def read_file(
@@ -144,7 +79,7 @@ def _read_jsonl(
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             ended = not line.endswith(b"\n") and not plain.stream.peek(1)  # type: ignore[attr-defined]
             reason = "read.truncated" if ended and plain.truncated else "read.json"
             evidence = {"error": str(error)[:200]}
@@ -165,35 +100,38 @@ def _row(row: Any, source: str, keys: Sequence[str], good: int) -> RawRecord:
     except InputError as error:
         if good == 0:
             raise
-        seen = {"error": error.message[:200]}
-        return RawRecord(
-            source=source, content="", kind="text", problem="read.no_text", metadata=seen
-        )
+        problem, seen = "read.no_text", {"error": error.message[:200]}
+    except RecursionError as error:
+        problem, seen = "read.json", {"error": str(error)[:200]}
+    return RawRecord(source=source, content="", kind="text", problem=problem, metadata=seen)
 
 
 def _read_parquet(
     raw: IO[bytes], name: str, notes: ReadNotes, keys: Sequence[str]
 ) -> Iterator[RawRecord]:
+    good = 0
+    for number, row in enumerate(_parquet_rows(raw, name, notes), 1):
+        record = _row(row, f"{name}#{number}", keys, good)
+        good += not record.problem
+        yield record
+
+
+def _parquet_rows(raw: IO[bytes], name: str, notes: ReadNotes) -> Iterator[Any]:
+    """The rows up to the first page that is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(raw)
-    except (pa.ArrowInvalid, OSError) as error:
-        notes.damaged.append(f"{name}: {error}")
-        return
-    number = good = 0
-    for batch in table.iter_batches(batch_size=256):
-        for row in batch.to_pylist():
-            number += 1
-            record = _row(row, f"{name}#{number}", keys, good)
-            good += not record.problem
-            yield record
+        for batch in pq.ParquetFile(raw).iter_batches(batch_size=256):
+            yield from batch.to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        notes.damaged.append(f"{name}: {' '.join(str(error).split())[:200]}")
 
 
 def _read_tar(
     plain: Plain, name: str, notes: ReadNotes, keys: Sequence[str], limit: int
 ) -> Iterator[RawRecord]:
+    seen: set[str] = set()
     try:
         with tarfile.open(fileobj=plain.stream, mode="r|") as archive:
             for member in archive:
@@ -201,9 +139,20 @@ def _read_tar(
                     continue
                 inner = archive.extractfile(member)
                 content = inner.read() if inner is not None else b""
+                path = _unlike(member.name, seen)
                 yield from read_stream(
-                    io.BytesIO(content), f"{name}!{member.name}", notes, keys=keys, limit=limit
+                    io.BytesIO(content), f"{name}!{path}", notes, keys=keys, limit=limit
                 )
-    except tarfile.ReadError as error:
+    except tarfile.TarError as error:
         if not plain.truncated:
             notes.damaged.append(f"{name}: {error}")
+
+
+def _unlike(member: str, seen: set[str]) -> str:
+    """A member's name, numbered when the archive had it before: sources name one page each."""
+    path, number = member, 1
+    while path in seen:
+        number += 1
+        path = f"{number}!{member}"
+    seen.add(path)
+    return path

@@ -65,5 +65,8 @@ class ReadNotes:
     skipped: list[str] = field(default_factory=list)
     """Files of a kind that is not read."""
 
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Files below the input folders that are of a kind that is not read: extension -> number."""
+
     skipped_records: int = 0
     """Records that are no pages: requests, metadata, robots.txt, images."""

@@ -10,6 +10,7 @@ from typing import Any
 from fledge.core.files import read_jsonl
 from fledge.data.config import CorpusConfig
 from fledge.data.records import ReadNotes
+from fledge.data.showing import shown, shown_evidence
 from fledge.metrics.curation import (
     PrecisionRecall,
     drop_scores,
@@ -20,7 +21,6 @@ from fledge.metrics.curation import (
 )
 
 SAMPLES = 3
-SAMPLE_CHARACTERS = 160
 LISTED_FILES = 50
 
 
@@ -66,12 +66,12 @@ class Statistics:
         self._dropped[reason] += 1
         samples = self._samples.setdefault(reason, [])
         if len(samples) < SAMPLES:
-            text = " ".join(row["text"][: 2 * SAMPLE_CHARACTERS].split())[:SAMPLE_CHARACTERS]
+            text, evidence = shown(row["text"]), shown_evidence(row["evidence"], row["text"])
             samples.append(
                 {
                     "source": row["source"],
                     "url": row["url"],
-                    "evidence": row["evidence"][:SAMPLE_CHARACTERS],
+                    "evidence": evidence,
                     "text": text,
                 }
             )
@@ -126,6 +126,8 @@ class Statistics:
             "truncated_files": notes.truncated[:LISTED_FILES],
             "damaged_files": notes.damaged[:LISTED_FILES],
             "skipped_files": notes.skipped[:LISTED_FILES],
+            "left_out": sum(notes.left_out.values()),
+            "left_out_kinds": notes.left_out,
         }
 
 

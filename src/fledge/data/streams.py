@@ -74,9 +74,9 @@ class Plain:
     """A readable byte stream and what is known about its end."""
 
     def __init__(self, raw: IO[bytes]) -> None:
-        magic = raw.peek(4)[:4] if isinstance(raw, io.BufferedReader) else raw.read(4)
         if not isinstance(raw, io.BufferedReader):
-            raw.seek(0)
+            raw = io.BufferedReader(raw)  # type: ignore[type-var]  # readers peek
+        magic = raw.peek(4)[:4]
         self._inflate: Inflate | None = None
         if magic[:2] == GZIP_MAGIC:
             self._inflate = Inflate(raw, _gzip_decoder)

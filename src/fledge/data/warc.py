@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from typing import IO, Any
 
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
+from fledge.data.coding import decoded_body
 from fledge.data.records import Kind, RawRecord, ReadNotes
 from fledge.data.streams import GZIP_MAGIC, ZSTD_MAGIC, Plain, gzip_is_whole
 
@@ -27,18 +27,21 @@ def read_warc(raw: IO[bytes], name: str, notes: ReadNotes, limit: int) -> Iterat
     """Pages of a WARC file (plain, gzip or Zstandard); ``limit`` is the largest page in bytes."""
     magic = raw.read(4)
     raw.seek(0)
-    offset, short = 0, False
+    offset, same, short = -1, 0, False
     try:
         for record in ArchiveIterator(raw, record_types=_WANTED, quirks_mode=True):
-            offset = record.stream_pos
-            page, short = _page(record, f"{name}#{offset}", limit)
+            same = same + 1 if record.stream_pos == offset else 0
+            offset = record.stream_pos  # a file packed as one member has one for all its records
+            place = f"{offset}.{same}" if same else str(offset)
+            page, short = _page(record, f"{name}#{place}", limit)
             if page is None:
                 notes.skipped_records += 1
             else:
                 yield page
     except OSError as error:
-        notes.damaged.append(f"{name}: {error} after byte {offset}")
+        notes.damaged.append(f"{name}: {error} after byte {max(offset, 0)}")
         return
+    offset = max(offset, 0)
     if not short and magic[:2] == GZIP_MAGIC:
         whole, damage = gzip_is_whole(raw, offset)
         short = not whole
@@ -67,17 +70,18 @@ def _page(record: Any, source: str, limit: int) -> tuple[RawRecord | None, bool]
     kind = PAGE_TYPES.get(_content_type(record))
     if kind is None or not _is_ok(record) or url.endswith("/robots.txt"):
         return None, short
-    problem = "read.truncated" if short else "read.too_large" if len(body) > limit else ""
+    content = _decoded(record, body, limit + 1)
+    large = len(body) > limit or len(content) > limit
     page = RawRecord(
         source=source,
-        content=_decoded(record, body, limit),
+        content=content,
         kind=kind,
         web=True,
         url=url.strip("<>"),
         charset=(record.http_charset or "") if record.is_http_parsed else "",
         work=url.strip("<>"),
         metadata={"fetched": record.headers.get("WARC-Date") or ""},
-        problem=problem,
+        problem="read.truncated" if short else "read.too_large" if large else "",
     )
     return page, short
 
@@ -95,12 +99,12 @@ def _content_type(record: Any) -> str:
 
 
 def _decoded(record: Any, body: bytes, limit: int) -> bytes:
-    """The body without its HTTP content coding."""
-    if record.http_headers is None:
+    """The body without its HTTP codings, which the iterator leaves on (it fails on wrong ones)."""
+    headers = record.http_headers
+    if headers is None:
         return body
-    if body[:2] == GZIP_MAGIC or body[:4] == ZSTD_MAGIC:
-        return Plain(io.BytesIO(body)).stream.read(limit + 1)
-    return body
+    transfer, content = headers.get("Transfer-Encoding"), headers.get("Content-Encoding")
+    return decoded_body(body, transfer or "", content or "", limit)
 
 
 def read_arc(stream: IO[bytes], name: str, notes: ReadNotes, limit: int) -> Iterator[RawRecord]:

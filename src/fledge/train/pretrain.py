@@ -41,9 +41,9 @@ def pretrain(
 ) -> Outcome:
     """Train on the ``train`` split of ``tokens``; the checkpoint goes to ``out/model``.
 
-    Counts: tokens, steps, parameters.  Figures: ``pretrain.bits_per_byte`` on the validation
-    split (its first ``FINAL_TOKENS``), in float32, in windows that overlap by half (``evals``
-    measures a sample of it, as ``base.bits_per_byte``, the same for all rungs).  Raises InputError naming what
+    Counts: tokens, steps, parameters.  Figure: ``pretrain.bits_per_byte`` on the validation split
+    (its first ``FINAL_TOKENS``), in float32, in windows that overlap by half.  ``evals`` measures
+    a sample of it as ``base.bits_per_byte``, alike for all rungs.  Raises InputError naming what
     is missing.
     """
     check_tokenizer(tokenizer)
