@@ -26,7 +26,7 @@ from fledge.cli.main import fledge as doors
 from fledge.cli.stages import STAGES
 from fledge.client.echo import Echo
 from fledge.core.config import Config
-from fledge.data.read import PACKED, READ
+from fledge.data.formats import PACKED, READ
 from fledge.data.shards import DOCUMENTS, DROPPED
 from fledge.data.statistics import STEPS, family
 from fledge.server.app import create_app

@@ -11,7 +11,6 @@ from typing import IO, Any
 
 from fledge.core.errors import InputError
 from fledge.data.formats import ARCHIVES, PAGES, READ, ROWS, suffix
-from fledge.data.inputs import expand_inputs as expand_inputs
 from fledge.data.records import Kind, RawRecord, ReadNotes
 from fledge.data.rows import row_record
 from fledge.data.streams import Plain
