@@ -21,6 +21,8 @@ import pytest
 
 from fledge.cli.chat import harmless
 from fledge.cli.main import main
+from fledge.client.echo import Echo
+from fledge.client.local import LocalModel
 from fledge.client.remote import RemoteModel
 from fledge.core.protocols import Sampling
 from fledge.core.types import Message
@@ -63,7 +65,7 @@ def test_generate_keeps_its_contract(run: Path, capsys: pytest.CaptureFixture[st
     code, out, _ = fledge(
         capsys, "generate", "--model", run, "--prompt", "桥 bridge", "--max-new-tokens", "7"
     )
-    assert (code, out) == (0, row["text"] + "\n")
+    assert (code, out) == (0, harmless(row["text"]) + "\n")
 
 
 def test_generate_answers_or_continues_by_what_the_model_learnt(
@@ -169,6 +171,71 @@ def test_chat_with_too_much_says_how_much(run: Path) -> None:
     assert done.returncode == 2
     assert str(CONTEXT) in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_long_chat_goes_on_without_its_oldest_turns(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "chat.jsonl"
+    questions = [f"bridge {number}" for number in range(8)]
+    done = chat(run, "\n".join([*questions, f"/save {path}", "/new", "one", ""]))
+    assert done.returncode == 0, done.stderr
+    note = f"(earlier turns left out: the model reads at most {CONTEXT} tokens)"
+    assert 3 <= done.stderr.count(note) <= 7, "each answer says so, but not the first ones"
+    assert note not in done.stderr[done.stderr.index("(a new conversation)") :]
+    [saved] = path.read_text().splitlines()
+    messages = json.loads(saved)["messages"]
+    assert [m["content"] for m in messages if m["role"] == "user"] == questions, "all is kept"
+
+
+def test_a_long_chat_with_a_server_goes_on_too(run: Path) -> None:
+    lines = "".join(f"bridge {number}\n" for number in range(8))
+    local = chat(run, lines)
+    with serving(run) as (_, url):
+        done = subprocess.run(
+            [*FLEDGE, "chat", "--model", url, "--max-new-tokens", "8"],
+            input=lines,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == (local.stdout, local.stderr)
+    assert f"at most {CONTEXT} tokens" in done.stderr
+
+
+def test_chat_needs_no_readline(run: Path) -> None:
+    code = (
+        "import sys; sys.modules['readline'] = None; sys.stdin.isatty = lambda: True;"
+        f"from fledge.cli.main import main; main(['chat', '--model', {str(run)!r}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input="/quit\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ask something" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_generate_shows_no_control_characters(
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+) -> None:
+    said = "a\x1b[2Jb\x9bc\x7f\n桥"
+    monkeypatch.setattr(LocalModel, "stream", lambda self, *how: Echo([said]).stream(*how))
+    code, out, _ = fledge(capsys, "generate", "--model", str(run), "--prompt", "x", *options)
+    assert code == 0
+    assert not {"\x1b", "\x9b", "\x7f"} & set(out)
+    if options:
+        assert json.loads(out)["text"] == said
+    else:
+        assert out == harmless(said) + "\n"
 
 
 def test_a_model_cannot_command_the_terminal() -> None:

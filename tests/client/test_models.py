@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from fledge.client import Completer, Echo, LocalModel, open_model
+from fledge.client.room import ANSWER_ROOM, stream_what_fits, without_oldest_turn
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.protocols import ChatModel, Reply, Sampling
 from fledge.core.types import Message
+from fledge.engine.errors import ContextLengthError
 from pico_model import CONTEXT, write_pico_model
 
 SAMPLING = Sampling(max_new_tokens=12)
@@ -98,6 +100,73 @@ def test_what_does_not_fit_is_refused_with_counts(local: LocalModel) -> None:
         local.chat([], SAMPLING)
     with pytest.raises(InputError, match="character 1"):
         local.chat([user("a\ud800")], SAMPLING)
+
+
+def talk(turns: int) -> list[Message]:
+    """A system prompt, ``turns`` answered questions, and one more."""
+    spoken = [Message(role="system", content="Brief.")]
+    for number in range(turns):
+        spoken += [user(f"question {number}"), Message(role="assistant", content="It is so.")]
+    return [*spoken, user("last?")]
+
+
+def test_the_oldest_turns_are_left_out_and_no_more_than_needed(tmp_path: Path) -> None:
+    context = 200
+    local = open_model(str(write_pico_model(tmp_path / "pico", context=context)))
+    assert isinstance(local, LocalModel)
+    messages = talk(8)
+    fitted = stream_what_fits(local, messages, Sampling(max_new_tokens=200))
+    reply = list(fitted.deltas)[-1].reply
+    assert reply is not None
+    assert 0 < fitted.left_out < 16
+    assert fitted.left_out % 2 == 0, "whole turns"
+    assert fitted.context == context
+    kept = [messages[0], *messages[1 + fitted.left_out :]]
+    assert reply == local.chat(kept, Sampling(max_new_tokens=200))
+    assert context - reply.usage.prompt_tokens >= ANSWER_ROOM
+    more = [messages[0], *messages[fitted.left_out - 1 :]]
+    with pytest.raises(ContextLengthError) as refused:
+        local.stream_in_room(more, Sampling(max_new_tokens=200), ANSWER_ROOM)
+    assert refused.value.context == context
+    assert refused.value.tokens is not None
+    assert refused.value.tokens > context - ANSWER_ROOM
+
+
+def test_an_answer_of_few_tokens_needs_no_more_room(local: LocalModel) -> None:
+    messages = talk(8)
+    short = stream_what_fits(local, messages, Sampling(max_new_tokens=1))
+    long = stream_what_fits(local, messages, Sampling(max_new_tokens=200))
+    assert short.left_out < long.left_out
+
+
+def test_a_long_question_is_asked_with_what_room_it_leaves(local: LocalModel) -> None:
+    question = "bridge"
+    while CONTEXT - local.chat([user(question)], SAMPLING).usage.prompt_tokens > 20:
+        question += " bridge"
+    fitted = stream_what_fits(local, [*talk(2), user(question)], Sampling(max_new_tokens=200))
+    reply = list(fitted.deltas)[-1].reply
+    assert reply is not None
+    assert reply.usage.completion_tokens <= 20
+    assert fitted.left_out == 5
+    with pytest.raises(ContextLengthError):
+        stream_what_fits(local, [*talk(2), user("bridge " * CONTEXT)], SAMPLING)
+
+
+def test_what_fits_is_left_whole() -> None:
+    fitted = stream_what_fits(Echo(lambda messages: str(len(messages))), talk(3), SAMPLING)
+    assert "".join(delta.text for delta in fitted.deltas) == "8"
+    assert (fitted.left_out, fitted.context) == (0, None)
+
+
+def test_turns_end_where_the_next_question_begins() -> None:
+    system, answer = Message(role="system", content="s"), Message(role="assistant", content="a")
+    tool = Message(role="tool", content="t")
+    one, two = user("1"), user("2")
+    assert without_oldest_turn([system, one, answer, tool, answer, two]) == [system, two]
+    assert without_oldest_turn([one, two]) == [two]
+    assert without_oldest_turn([answer, two]) == [two]
+    assert without_oldest_turn([system, two]) is None
+    assert without_oldest_turn([]) is None
 
 
 def test_plain_text_begins_like_a_document(local: LocalModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from fledge.client.remote import RemoteModel
 from fledge.core.errors import FledgeError
 from fledge.core.protocols import Sampling
 from fledge.core.types import Message, ToolCall
+from fledge.engine.errors import ContextLengthError
 
 URL = "http://model.example/v1"
 MESSAGES = [Message(role="user", content="桥？")]
@@ -80,6 +82,80 @@ def test_a_stream_is_put_together() -> None:
     assert reply is not None
     assert (reply.text, reply.finish_reason) == ("yes 桥", "length")
     assert reply.usage.completion_tokens == 2
+
+
+class Chunked(httpx.SyncByteStream):
+    """A body that arrives in pieces of ``size`` bytes."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self.data, self.size = data, size
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (self.data[at : at + self.size] for at in range(0, len(self.data), self.size))
+
+
+@pytest.mark.parametrize("size", [1, 7, 10**6])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_only_a_newline_ends_an_event(size: int, end: str) -> None:
+    said = "one\u2028two\u2029three\x85four\x0b\x0cfive 桥"
+    lines = [json.dumps(value, ensure_ascii=False) for value in (chunk(said), chunk("", "stop"))]
+    data = "".join(f"data: {line}{end}{end}" for line in [*lines, "[DONE]"]).encode()
+    response = httpx.Response(200, stream=Chunked(data, size))
+    deltas = list(remote(lambda request: response).stream(MESSAGES, Sampling()))
+    assert "".join(delta.text for delta in deltas) == said
+
+
+@pytest.mark.parametrize(
+    ("error", "tokens", "context"),
+    [
+        (
+            {
+                "message": "131 tokens, 128",
+                "code": "context_length_exceeded",
+                "prompt_tokens": 131,
+                "context_tokens": 128,
+            },
+            131,
+            128,
+        ),
+        ({"message": "too long", "code": "context_length_exceeded"}, None, None),
+        ({"message": "This model's maximum context length is 4097 tokens. …"}, None, 4097),
+    ],
+)
+def test_a_conversation_that_is_too_long_is_an_error_of_its_own(
+    error: dict[str, Any], tokens: int | None, context: int | None
+) -> None:
+    model = remote(lambda request: httpx.Response(400, json={"error": error}))
+    with pytest.raises(ContextLengthError, match=re.escape(error["message"])) as whole:
+        model.chat(MESSAGES, Sampling())
+    with pytest.raises(ContextLengthError) as streamed:
+        list(model.stream(MESSAGES, Sampling()))
+    for refused in (whole.value, streamed.value):
+        assert (refused.tokens, refused.context) == (tokens, context)
+
+
+def test_another_400_is_no_matter_of_length() -> None:
+    error = {"message": "bad", "code": "invalid_value"}
+    model = remote(lambda request: httpx.Response(400, json={"error": error}))
+    with pytest.raises(FledgeError, match="400: bad") as refused:
+        model.chat(MESSAGES, Sampling())
+    assert not isinstance(refused.value, ContextLengthError)
+
+
+@pytest.mark.parametrize(("owner", "room"), [("fledge", 48), ("openai", None)])
+def test_only_a_fledge_server_is_asked_to_leave_room(owner: str, room: int | None) -> None:
+    seen: list[Any] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"data": [{"id": "m", "owned_by": owner}]})
+        seen.append(json.loads(request.content))
+        return events(chunk("yes", "stop"))
+
+    model = RemoteModel(URL, transport=httpx.MockTransport(answer))
+    list(model.stream_in_room(MESSAGES, Sampling(), 48))
+    list(model.stream(MESSAGES, Sampling()))
+    assert [body.get("answer_room") for body in seen] == [room, None]
 
 
 @pytest.mark.parametrize(

@@ -203,3 +203,33 @@ def test_bfloat16_generates(tmp_path: Path) -> None:
     assert engine.model.compute_dtype == torch.bfloat16
     made = engine.generate([engine.encode_text("The")], Sampling(max_new_tokens=5), NEVER)[0]
     assert len(made.token_ids) == 5
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool, dtype: str
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def supported(**how: object) -> bool:
+        asked.append(how)
+        return native
+
+    loaded: list[dict[str, str]] = []
+
+    def load(folder: Path, **how: str) -> None:
+        loaded.append(how)
+        raise KeyboardInterrupt  # this machine may have no GPU
+
+    stage = write_pico_model(tmp_path / "run")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(engine_file, "load_model", load)
+    for device in ("auto", "cuda", "cuda:1"):
+        with pytest.raises(KeyboardInterrupt):
+            load_engine(stage, device=device)
+    assert [how["dtype"] for how in loaded] == [dtype] * 3
+    assert asked == [{"including_emulation": False}] * 3
+    with pytest.raises(KeyboardInterrupt):
+        load_engine(stage, device="cpu")
+    assert loaded[-1] == {"dtype": "float32", "device": "cpu"}

@@ -144,3 +144,30 @@ def test_greedy_rows_feel_the_penalty() -> None:
 def test_values_out_of_range_are_named(field: str, value: object) -> None:
     with pytest.raises(InputError, match=field):
         S.check_sampling(Sampling(**{field: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("heat", [1e-300, 1e-45, 1e-38, 1e-9, 1e-5, 1e-4])
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e30])
+def test_the_coldest_draw_is_the_likeliest(heat: float, scale: float) -> None:
+    sampling = Sampling(temperature=heat, top_p=0.9, min_p=0.1, top_k=3)
+    for uniform in (0.0, 0.5, math.nextafter(1.0, 0.0)):
+        drawn = S.next_tokens(LOGITS * scale, [sampling, sampling], None, [uniform, uniform])
+        assert drawn == [0, 1]
+
+
+def test_a_cold_row_leaves_a_warm_one_alone() -> None:
+    warm = Sampling(temperature=1.0)
+    alone = S.next_tokens(LOGITS[1:], [warm], None, [0.9])
+    assert S.next_tokens(LOGITS, [Sampling(temperature=1e-40), warm], None, [0.9, 0.9]) == [
+        0,
+        *alone,
+    ]
+
+
+@pytest.mark.parametrize("k", [5, 6, 2**31, 2**63, 10**400])
+def test_top_k_beyond_the_vocabulary_is_off(k: int) -> None:
+    assert torch.equal(S.top_k(LOGITS, k), LOGITS)
+    samplings = [Sampling(temperature=1.0, top_k=k), Sampling(temperature=1.0)]
+    same = LOGITS[:1].expand(2, -1)
+    drawn = S.next_tokens(same, samplings, None, [0.97, 0.97])
+    assert drawn[0] == drawn[1]

@@ -16,6 +16,7 @@ import pytest
 
 from fledge.client.echo import Echo
 from fledge.client.open import open_model
+from fledge.client.remote import RemoteModel
 from fledge.core.errors import FledgeError
 from fledge.core.protocols import ChatModel, Sampling
 from fledge.core.types import Message
@@ -121,13 +122,72 @@ def test_openai_client_understands_the_errors(pico: Any, start: Any) -> None:
             api.chat.completions.create(model="gpt", messages=HELLO)
         assert missing.value.code == "model_not_found"
         long: Any = [{"role": "user", "content": "bridge " * 200}]
-        with pytest.raises(openai.BadRequestError, match=rf"tokens.*{CONTEXT}"):
-            api.chat.completions.create(model="pico-sft", messages=long, stream=True)
+        for stream in (True, False):
+            with pytest.raises(openai.BadRequestError, match=rf"tokens.*{CONTEXT}") as refused:
+                api.chat.completions.create(model="pico-sft", messages=long, stream=stream)
+            assert refused.value.code == "context_length_exceeded"
+            assert refused.value.param == "messages"
+        with pytest.raises(openai.BadRequestError) as refused:
+            api.completions.create(model="pico-sft", prompt="bridge " * 200)
+        assert refused.value.code == "context_length_exceeded"
+        assert refused.value.param == "prompt"
     locked = start(Echo(), api_keys=("right", "other"))
     with client(locked, "wrong") as api, pytest.raises(openai.AuthenticationError):
         api.models.list()
     with client(locked, "other") as api:
         assert api.models.list().data[0].id == "echo"
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_conversation_without_room_for_the_answer_is_refused_when_asked(
+    pico: Any, start: Any, proxied: bool
+) -> None:
+    running = start(RemoteModel(f"{pico.url}/v1")) if proxied else pico
+    content = "bridge"
+    body: dict[str, Any] = {"model": "pico-sft", "max_tokens": 1}
+    for _ in range(CONTEXT):
+        asked = body | {"messages": [{"role": "user", "content": content}]}
+        tokens = post(running, asked).json()["usage"]["prompt_tokens"]
+        if CONTEXT - tokens < 30:
+            break
+        content += " bridge"
+    more = asked | {"answer_room": 30}
+    assert post(running, more).status_code == 200, "one token was asked for, and there is room"
+    for stream in (False, True):
+        refused = post(running, more | {"max_tokens": 200, "stream": stream})
+        assert refused.status_code == 400
+        error = refused.json()["error"]
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+        assert (error["prompt_tokens"], error["context_tokens"]) == (tokens, CONTEXT)
+        assert str(tokens) in error["message"]
+        assert str(CONTEXT) in error["message"]
+    fits = post(running, more | {"max_tokens": 200, "answer_room": CONTEXT - tokens})
+    assert fits.status_code == 200
+    assert post(running, asked | {"max_tokens": 200}).status_code == 200
+
+
+def test_events_are_ascii(start: Any) -> None:
+    said = "one\u2028two\u2029three\x85桥"
+    running = start(Echo([said, said]))
+    response = post(running, chat_body(stream=True))
+    assert response.content.isascii()
+    with client(running) as api:
+        chunks = list(api.chat.completions.create(model="echo", messages=HELLO, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == said
+
+
+def test_a_conversation_that_the_template_refuses_is_400(start: Any, tmp_path: Path) -> None:
+    stage = write_pico_model(tmp_path / "pico")
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}x"
+    (stage / "model" / "chat_template.jinja").write_text(template)
+    running = start(open_model(str(stage)))
+    system = {"role": "system", "content": "Be brief."}
+    for stream in (True, False):
+        body = {"model": "pico-sft", "messages": [system, *HELLO], "stream": stream}
+        refused = post(running, body)
+        assert refused.status_code == 400
+        assert "no system" in refused.json()["error"]["message"]
+        assert post(running, body | {"messages": HELLO, "max_tokens": 2}).status_code == 200
 
 
 # --- requests that are wrong ---------------------------------------------------------------
@@ -154,6 +214,15 @@ def test_openai_client_understands_the_errors(pico: Any, start: Any) -> None:
         ({"max_tokens": "10"}, "max_tokens"),
         ({"max_tokens": 10, "max_completion_tokens": 11}, "max_tokens"),
         ({"seed": 1.5}, "seed"),
+        ({"seed": 10**400}, "seed"),
+        ({"seed": -(10**400)}, "seed"),
+        ({"top_k": 10**400}, "top_k"),
+        ({"max_tokens": 10**400}, "max_tokens"),
+        ({"max_completion_tokens": 10**400}, "max_completion_tokens"),
+        ({"answer_room": 10**400}, "answer_room"),
+        ({"answer_room": -1}, "answer_room"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"n": 10**400}, "n"),
         ({"stop": ""}, "stop"),
         ({"stop": ["a", ""]}, "stop"),
         ({"stop": ["a"] * 17}, "stop"),
@@ -188,6 +257,7 @@ def test_a_wrong_field_is_refused_by_name(echo: Any, more: dict[str, Any], param
         {"temperature": None, "max_tokens": None, "stop": None, "tools": None, "seed": None},
         {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0.0},
         {"messages": [{"role": "user", "content": "x", "refusal": None, "annotations": []}]},
+        {"top_k": 2**53, "seed": 2**53, "max_tokens": 2**53, "temperature": 1e-300},
         {"tools": [], "response_format": {"type": "text"}, "logit_bias": {}, "seed": -1},
     ],
 )
@@ -458,3 +528,12 @@ def test_the_page_is_in_the_package() -> None:
         content = path.read_text(encoding="utf-8")
         assert "innerHTML" not in content
         assert "https://" not in content
+
+
+def test_extreme_values_that_are_allowed_draw_an_answer(pico: Any) -> None:
+    cold = {"model": "pico-sft", "messages": HELLO, "max_tokens": 8, "temperature": 0}
+    greedy = post(pico, cold).json()["choices"][0]["message"]["content"]
+    for extreme in (1e-300, 1e-40, 1e-7, 1e-4):
+        answer = post(pico, cold | {"temperature": extreme, "top_k": 2**53, "seed": 2**53})
+        assert answer.status_code == 200
+        assert answer.json()["choices"][0]["message"]["content"] == greedy

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from fledge.client.echo import Echo
+from fledge.client.open import open_model
 from fledge.core.errors import FledgeError
 from fledge.core.types import Message
+from pico_model import CONTEXT, write_pico_model
 
 pytestmark = pytest.mark.browser
 
@@ -221,3 +223,97 @@ def test_a_key_is_asked_for_and_used(browser: Any, start: Any) -> None:
     page.get_by_text("granted").wait_for()
     assert "sesame" not in page.evaluate("JSON.stringify({...localStorage})")
     context.close()
+
+
+def test_a_long_conversation_goes_on_without_its_oldest_turns(
+    browser: Any, start: Any, tmp_path: Path
+) -> None:
+    running = start(open_model(str(write_pico_model(tmp_path / "pico"))))
+    context = browser.new_context(locale="en-GB")
+    page = context.new_page()
+    sent: list[Any] = []
+    page.on("request", lambda r: sent.append(r.post_data_json) if r.method == "POST" else None)
+    page.goto(running.url)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("System prompt").fill("Brief.")
+    page.get_by_label("Most tokens in an answer").fill("5")
+    page.get_by_role("button", name="Done").click()
+    note = f"earlier turns left out: the model reads at most {CONTEXT} tokens"
+    assert note not in ask(page, "bridge 0").text_content()
+    for number in range(1, 8):
+        answer = ask(page, f"bridge {number}")
+        assert answer.get_by_role("alert").count() == 0
+        assert "5 tokens" in answer.text_content()
+    assert note in answer.text_content()
+    assert page.locator(".message").count() == 16, "all is shown"
+    last = sent[-1]["messages"]
+    assert (last[0]["role"], last[0]["content"]) == ("system", "Brief.")
+    assert last[1]["role"] == "user"
+    assert last[1]["content"] != "bridge 0"
+    assert last[-1] == {"role": "user", "content": "bridge 7"}
+    assert len(sent) < 8 + 8, "what did not fit before is not tried again"
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Language").select_option("zh-Hans")
+    page.get_by_role("button", name="完成").click()
+    page.get_by_text(f"模型最多读 {CONTEXT} 个词元").last.wait_for()
+    page.get_by_role("button", name="新对话").click()
+    page.get_by_role("button", name="设置").click()
+    page.get_by_label("语言").select_option("en")
+    page.get_by_role("button", name="Done").click()
+    assert "left out" not in ask(page, "bridge").text_content()
+    refused = ask(page, "bridge " * CONTEXT)
+    assert str(CONTEXT) in refused.get_by_role("alert").text_content()
+    context.close()
+
+
+def test_a_server_started_anew_with_another_model_is_asked_by_its_name(page: Any, url: str) -> None:
+    page.get_by_text("pico-echo").wait_for()
+    asked: list[str] = []
+
+    def chat(route: Any) -> None:
+        asked.append(route.request.post_data_json["model"])
+        if asked[-1] == "another":
+            body = route.request.post_data_json | {"model": "pico-echo"}
+            route.continue_(post_data=body)
+        else:
+            error = {"message": "no such model", "code": "model_not_found"}
+            route.fulfill(status=404, json={"error": error})
+
+    page.route("**/v1/chat/completions", chat)
+    page.route("**/v1/models", lambda route: route.fulfill(json={"data": [{"id": "another"}]}))
+    assert "You said: hello" in ask(page, "hello").text_content()
+    assert asked == ["pico-echo", "another"]
+    page.get_by_text("another", exact=True).wait_for()
+    page.unroute("**/v1/models")
+    page.route("**/v1/models", lambda route: route.fulfill(json={"data": [{"id": "third"}]}))
+    page.unroute("**/v1/chat/completions")
+    assert "no model 'third'" in ask(page, "again").text_content(), "one more try, not for ever"
+
+
+def test_a_change_of_language_does_not_freeze_the_answer(page: Any) -> None:
+    page.get_by_label("Message").fill("long")
+    page.keyboard.press("Enter")
+    page.get_by_text("word5 ").wait_for()
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Language").select_option("zh-Hans")
+    seen = len(page.locator(".message.assistant .body").text_content())
+    page.wait_for_function(
+        "seen => document.querySelector('.message.assistant .body').textContent.length > seen + 50",
+        arg=seen,
+    )
+    page.get_by_role("button", name="完成").click()
+    page.get_by_role("button", name="停止").click()
+
+
+def test_a_reload_before_the_answer_keeps_the_question(page: Any) -> None:
+    page.route("**/v1/chat/completions", lambda route: None)  # never answered
+    page.get_by_label("Message").fill("is it there?")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Stop").wait_for()
+    page.unroute("**/v1/chat/completions")
+    page.reload()
+    page.get_by_text("is it there?").wait_for()
+    assert "broke off" in page.get_by_role("alert").text_content()
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text("You said: is it there?").wait_for()
+    assert page.locator(".message").count() == 2

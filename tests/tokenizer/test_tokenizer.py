@@ -125,3 +125,38 @@ def test_bad_folders(tmp_path: Path) -> None:
 def test_an_existing_tokenizer_is_taken_over(folder: Path, tmp_path: Path) -> None:
     train_tokenizer(TokenizerConfig(source=str(folder)), texts, texts, tmp_path)
     assert Tokenizer.load(tmp_path).encode("桥 1") == Tokenizer.load(folder).encode("桥 1")
+
+
+def with_template(folder: Path, template: str) -> Tokenizer:
+    tokenizer = Tokenizer.load(folder)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_templates_of_other_houses_may_break_and_continue(folder: Path) -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}"
+        "{{ m.content }}{% break %}{% endfor %}"
+    )
+    messages = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "first"},
+        {"role": "user", "content": "second"},
+    ]
+    assert with_template(folder, template).apply_chat_template(messages) == "first"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ raise_exception('System role not supported') }}", "System role not supported"),
+        ("{{ messages[0].nothing.more }}", "has no attribute 'nothing'"),
+        ("{{ 'a' + messages[0].number }}", "refuses this conversation"),
+        ("{% if %}", "refuses this conversation"),
+        ("{{ messages.__class__.__mro__ }}", "refuses this conversation"),
+    ],
+)
+def test_what_a_template_refuses_is_an_input_error(folder: Path, template: str, said: str) -> None:
+    tokenizer = with_template(folder, template)
+    with pytest.raises(InputError, match=said):
+        tokenizer.encode_chat([{"role": "system", "content": "x", "number": 5}])

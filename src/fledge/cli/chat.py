@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import click
 
 from fledge.cli.sampling import sampling_of, sampling_options
 from fledge.client.open import open_model
+from fledge.client.room import stream_what_fits
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.files import write_jsonl
 from fledge.core.protocols import ChatModel, Delta, Reply, Sampling
@@ -37,8 +39,8 @@ def command(spec: str, system: str, api_key_file: Path | None, **options: Any) -
     chat = _Chat(model, sampling_of(options), system)
     warn_if_untaught(model)
     if chat.interactive:
-        import readline  # noqa: F401  (line editing for input())
-
+        with suppress(ImportError):  # some Pythons are built without it
+            import readline  # noqa: F401  (line editing for input())
         click.echo(f"{model.name}: ask something; /help for more", err=True)
     return chat.run()
 
@@ -150,7 +152,10 @@ class _Chat:
         text = ""
         stream: Iterator[Delta] = iter(())
         try:
-            stream = self._model.stream(asked, self._sampling)
+            fitted = stream_what_fits(self._model, asked, self._sampling)
+            stream = fitted.deltas
+            if fitted.left_out:
+                _note_left_out(fitted.context)
             for delta in stream:
                 text += delta.text
                 click.echo(harmless(delta.text), nl=False)
@@ -162,6 +167,11 @@ class _Chat:
             click.echo(" (stopped)", nl=False, err=True)
         click.echo()
         return text
+
+
+def _note_left_out(context: int | None) -> None:
+    why = "they do not fit" if context is None else f"the model reads at most {context} tokens"
+    click.echo(f"(earlier turns left out: {why})", err=True)
 
 
 def _note(reply: Reply) -> None:

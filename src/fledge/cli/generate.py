@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 
+from fledge.cli.chat import harmless
 from fledge.cli.sampling import sampling_of, sampling_options
 from fledge.client.open import is_url
 from fledge.core.errors import InputError
@@ -51,19 +53,25 @@ def command(spec: str, prompt: str, chat: bool | None, as_json: bool, **options:
     reply = _show(pieces, quiet=as_json)
     seconds = max(time.monotonic() - start, 1e-9)
     if as_json:
-        click.echo(json.dumps(_row(reply, seconds), ensure_ascii=False))
+        click.echo(_json(_row(reply, seconds)))
 
 
 def _show(pieces: Iterator[Delta], *, quiet: bool) -> Reply:
     """Write the pieces as they come; the whole reply."""
     for delta in pieces:
         if not quiet:
-            click.echo(delta.text, nl=False)
+            click.echo(harmless(delta.text), nl=False)
         if delta.reply is not None:
             if not quiet:
                 click.echo()
             return delta.reply
     raise RuntimeError("the model ended without a reply")
+
+
+def _json(value: Any) -> str:
+    """JSON in one line; its control characters are escaped, those too that JSON need not."""
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _row(reply: Reply, seconds: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fledge.core.errors import InputError
 from fledge.core.protocols import Delta, Reply, Sampling, Usage
 from fledge.core.types import Message
+from fledge.engine.errors import ContextLengthError
 
 if TYPE_CHECKING:  # importing the engine imports torch
     from fledge.engine.engine import Engine
@@ -18,7 +19,8 @@ class LocalModel:
     """A ``ChatModel`` and ``Completer`` over an ``Engine``.
 
     Conversations are written with the checkpoint's chat template; an answer ends with the turn.
-    What does not fit the context raises InputError with both counts; nothing is cut silently.
+    What does not fit the context raises ContextLengthError with both counts;
+    nothing is cut silently.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -42,6 +44,20 @@ class LocalModel:
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Delta]:
         """The answer in pieces; closing the iterator stops the generation."""
         return self._deltas(self.engine.stream(self._prompt(messages), sampling))
+
+    def stream_in_room(
+        self, messages: Sequence[Message], sampling: Sampling, room: int
+    ) -> Iterator[Delta]:
+        """``stream``; raises ContextLengthError when too few tokens are free for the answer."""
+        prompt, context = self._prompt(messages), self.engine.context
+        if context - len(prompt) < min(room, sampling.max_new_tokens):
+            raise ContextLengthError(
+                f"the prompt has {len(prompt)} tokens, the model's context holds {context} with"
+                f" the answer, which needs {min(room, sampling.max_new_tokens)}",
+                tokens=len(prompt),
+                context=context,
+            )
+        return self._deltas(self.engine.stream(prompt, sampling))
 
     def complete(self, prompt: str, sampling: Sampling) -> Iterator[Delta]:
         """The continuation of plain text in pieces, begun as a document of pretraining."""

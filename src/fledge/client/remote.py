@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -12,8 +13,11 @@ import httpx
 from fledge.core.errors import FledgeError
 from fledge.core.protocols import Delta, Reply, Sampling, Usage
 from fledge.core.types import Message, ToolCall
+from fledge.engine.errors import ContextLengthError
 
 CONNECT_SECONDS = 10.0
+_OLD_WORDING = re.compile(r"maximum context length is (\d{1,9})")
+
 READ_SECONDS = 300.0
 """Longest silence of a server before it counts as lost: a queue, a long prompt."""
 
@@ -40,6 +44,7 @@ class RemoteModel:
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             transport=transport,
         )
+        self._is_fledge = False  # until its list of models says so
         try:
             self.name = model or self._first_model()
         except BaseException:
@@ -60,8 +65,10 @@ class RemoteModel:
         with self._errors():
             answer = self._json(self._client.get(f"{self.url}/models"))
         try:
-            return str(answer["data"][0]["id"])
-        except (KeyError, IndexError, TypeError):
+            first = answer["data"][0]
+            self._is_fledge = first.get("owned_by") == "fledge"
+            return str(first["id"])
+        except (KeyError, IndexError, TypeError, AttributeError):
             raise FledgeError(
                 f"{self.url} lists no model", remedy="name one, or check the URL (…/v1)"
             ) from None
@@ -85,10 +92,21 @@ class RemoteModel:
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Delta]:
         """The answer in pieces; closing the iterator hangs up, which stops the server."""
-        body = self._body(messages, sampling) | {
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        return self._stream(self._body(messages, sampling))
+
+    def stream_in_room(
+        self, messages: Sequence[Message], sampling: Sampling, room: int
+    ) -> Iterator[Delta]:
+        """``stream``; a fledge server refuses with ContextLengthError if too few tokens are free.
+
+        Other servers do not know the field and are not sent it: they refuse what does not fit.
+        """
+        return self._stream(
+            self._body(messages, sampling) | ({"answer_room": room} if self._is_fledge else {})
+        )
+
+    def _stream(self, body: Mapping[str, Any]) -> Iterator[Delta]:
+        body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         text, finish, usage = "", "", Usage(prompt_tokens=0, completion_tokens=0)
         for event in self._events(body):
             with self._shape():
@@ -140,19 +158,20 @@ class RemoteModel:
             if response.is_error:
                 response.read()
                 self._check(response)
-            for line in response.iter_lines():
-                if not line.startswith("data:"):
+            for line in _lines(response.iter_bytes()):
+                if not line.startswith(b"data:"):
                     continue
-                data = line.removeprefix("data:").strip()
-                if data == "[DONE]":
+                data = line.removeprefix(b"data:").strip()
+                if data == b"[DONE]":
                     return
                 yield self._event(data)
 
-    def _event(self, data: str) -> Any:
+    def _event(self, data: bytes) -> Any:
         try:
             event = json.loads(data)
-        except json.JSONDecodeError:
-            raise FledgeError(f"{self.url} sent an event that is not JSON: {data[:80]}") from None
+        except ValueError:
+            shown = data[:80].decode("utf-8", "replace")
+            raise FledgeError(f"{self.url} sent an event that is not JSON: {shown}") from None
         if isinstance(event, dict) and "error" in event:
             raise FledgeError(f"{self.url} failed: {_message(event)}")
         return event
@@ -200,9 +219,12 @@ class RemoteModel:
         if response.is_success:
             return
         try:
-            said = _message(response.json())
+            body = response.json()
+            said = _message(body)
         except ValueError:
-            said = response.text[:200]
+            body, said = None, response.text[:200]
+        if response.status_code == 400:
+            _check_length(body, said)
         remedies = {
             401: "give its API key",
             403: "this API key may not do that",
@@ -222,6 +244,34 @@ def _message(value: Any) -> str:
     if isinstance(error, dict) and "message" in error:
         return str(error["message"])
     return str(error or value)[:200]
+
+
+def _check_length(body: Any, said: str) -> None:
+    """Raise ContextLengthError if a 400 means that: by its code, or by OpenAI's old wording."""
+    error = body.get("error") if isinstance(body, dict) else None
+    fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
+    worded = _OLD_WORDING.search(said)
+    if fields.get("code") != "context_length_exceeded" and not worded:
+        return
+    tokens, context = fields.get("prompt_tokens"), fields.get("context_tokens")
+    if context is None and worded:
+        context = int(worded[1])
+    raise ContextLengthError(
+        said,
+        tokens=tokens if isinstance(tokens, int) else None,
+        context=context if isinstance(context, int) else None,
+        remedy="",
+    )
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines of a stream of events.  They end with a newline and nothing else: JSON may hold
+    U+2028 and its kin, at which text is split by other rules."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    yield rest
 
 
 def _usage(value: Any) -> Usage:

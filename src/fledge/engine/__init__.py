@@ -9,12 +9,19 @@ from fledge.core.lazy import facade
 if TYPE_CHECKING:
     from fledge.engine.engine import Engine as Engine
     from fledge.engine.engine import load_engine as load_engine
+    from fledge.engine.errors import ContextLengthError as ContextLengthError
     from fledge.engine.request import Generation as Generation
     from fledge.engine.request import Token as Token
 
-__all__ = ["Engine", "Generation", "Token", "load_engine"]
+__all__ = ["ContextLengthError", "Engine", "Generation", "Token", "load_engine"]
 
 __getattr__ = facade(
     __name__,
-    {"Engine": "engine", "Generation": "request", "Token": "request", "load_engine": "engine"},
+    {
+        "ContextLengthError": "errors",
+        "Engine": "engine",
+        "Generation": "request",
+        "Token": "request",
+        "load_engine": "engine",
+    },
 )

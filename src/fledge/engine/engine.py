@@ -14,6 +14,7 @@ from torch import Tensor
 from fledge.core.errors import InputError
 from fledge.core.protocols import Sampling
 from fledge.engine.batch import Batch
+from fledge.engine.errors import ContextLengthError
 from fledge.engine.request import Generation, Request, Token
 from fledge.engine.sampling import check_sampling, next_tokens
 from fledge.model.checkpoint import load_model
@@ -139,10 +140,11 @@ class Engine:
                 remedy="encode it with the tokenizer of this model",
             )
         if len(prompt) >= self.context:
-            raise InputError(
+            raise ContextLengthError(
                 f"the prompt has {len(prompt)} tokens, the model's context holds"
                 f" {self.context} with the answer",
-                remedy="shorten it or start a new conversation",
+                tokens=len(prompt),
+                context=self.context,
             )
         return Request(
             prompt,
@@ -208,8 +210,8 @@ def load_engine(
     """The engine of the checkpoint at ``path``: a run, stage or Hugging Face directory.
 
     ``threads`` bounds the cores that one operation uses (for the whole process).  ``dtype``
-    "auto" is float32 on a CPU and bfloat16 on a GPU; ``device`` "auto" takes the GPU if any.
-    Raises InputError when there is no model, or a broken one.
+    "auto" is bfloat16 on a GPU that computes in it, else float32; ``device`` "auto" takes the
+    GPU if any.  Raises InputError when there is no model, or a broken one.
     """
     folder = find_checkpoint(path)
     if threads is not None:
@@ -217,7 +219,9 @@ def load_engine(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+        # Older GPUs only emulate bfloat16, slower than they compute in float32.
+        real = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = "bfloat16" if real else "float32"
     model = load_model(folder, dtype=dtype, device=device)
     return Engine(model, Tokenizer.load(folder), _name(folder))
 

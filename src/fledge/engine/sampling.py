@@ -15,6 +15,9 @@ from torch import Tensor
 from fledge.core.errors import InputError
 from fledge.core.protocols import Sampling
 
+COLDEST = 1e-5
+"""Below this temperature the likeliest token is taken: float32 holds no finer differences."""
+
 
 def check_sampling(sampling: Sampling) -> Sampling:
     """``sampling`` itself; raises InputError naming the first value that is out of range."""
@@ -45,6 +48,8 @@ def temperature(logits: Tensor, value: float | Tensor) -> Tensor:
 
 def top_k(logits: Tensor, k: int | Tensor) -> Tensor:
     """Keep the ``k`` largest logits (and what ties with the last of them); 0 keeps all."""
+    if isinstance(k, int):
+        k = min(k, logits.shape[-1])  # an int may be larger than a tensor holds
     count = torch.as_tensor(k, device=logits.device).expand(*logits.shape[:-1], 1)
     ordered = logits.sort(-1, descending=True).values
     last = ordered.gather(-1, (count - 1).clamp(0, logits.shape[-1] - 1))
@@ -103,14 +108,17 @@ def next_tokens(
         logits = penalize_repetition(logits, seen, column("repetition_penalty"))
     best = greedy(logits)
     heat = column("temperature")
-    if not heat.any():
+    warm = heat >= COLDEST
+    if not warm.any():
         return best.tolist()
-    logits = temperature(logits, heat.where(heat > 0, 1))
+    # With the largest at 0, which changes no probability, a low temperature cannot overflow.
+    logits = temperature(logits - logits.amax(-1, keepdim=True), heat.where(warm, 1))
     if any(sampling.top_k for sampling in samplings):
-        logits = top_k(logits, column("top_k").long())
+        counts = [min(sampling.top_k, logits.shape[-1]) for sampling in samplings]
+        logits = top_k(logits, torch.tensor(counts, device=logits.device)[:, None])
     if any(sampling.top_p < 1 for sampling in samplings):
         logits = top_p(logits, column("top_p"))
     if any(sampling.min_p for sampling in samplings):
         logits = min_p(logits, column("min_p"))
     drawn = draw(logits, torch.tensor(uniforms, dtype=torch.float64)[:, None])
-    return torch.where(heat.squeeze(-1) > 0, drawn, best).tolist()
+    return torch.where(warm.squeeze(-1), drawn, best).tolist()

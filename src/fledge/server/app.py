@@ -13,10 +13,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from fledge.client.completer import Completer
+from fledge.client.room import stream_in_room
 from fledge.core.protocols import ChatModel, Delta, Reply
+from fledge.engine.errors import ContextLengthError
 from fledge.server.config import ServerConfig
 from fledge.server.desk import Desk
-from fledge.server.errors import ApiError, answer_error, as_api_error
+from fledge.server.errors import ApiError, answer_error, as_api_error, too_long
 from fledge.server.page import page_routes
 from fledge.server.reading import ClientGone, check_key, read_body, unless_gone
 from fledge.server.schema import (
@@ -86,7 +88,10 @@ class _Api:
         asked = await self._read(request, ChatRequest)
         messages, sampling = asked.conversation(), asked.sampling()
         return await self._answer(
-            request, asked, lambda: self._model.stream(messages, sampling), chat=True
+            request,
+            asked,
+            lambda: stream_in_room(self._model, messages, sampling, asked.answer_room),
+            chat=True,
         )
 
     async def complete(self, request: Request) -> Response:
@@ -128,6 +133,8 @@ class _Api:
             first = await unless_gone(request, _first(deltas))
         except (ApiError, ClientGone):
             raise
+        except ContextLengthError as error:
+            raise too_long(error, "messages" if chat else "prompt") from error
         except Exception as error:
             raise as_api_error(error) from error
         return StreamingResponse(

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from fledge.core.errors import FledgeError, InputError
+from fledge.engine.errors import ContextLengthError
 
 _TYPES = {429: "rate_limit_error", 500: "server_error", 502: "server_error", 503: "server_error"}
 _CODES = {
@@ -21,7 +22,10 @@ _CODES = {
 
 
 class ApiError(Exception):
-    """What a client is told: an HTTP status, a message with its remedy, the field at fault."""
+    """What a client is told: an HTTP status, a message with its remedy, the field at fault.
+
+    ``counts`` are further numbers that belong to the error.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        counts: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -38,6 +43,7 @@ class ApiError(Exception):
         self.param = param
         self.code = code or _CODES.get(status)
         self.headers = headers
+        self.counts = counts or {}
 
     def body(self) -> dict[str, object]:
         """The JSON a client reads."""
@@ -48,11 +54,24 @@ class ApiError(Exception):
                 "type": kind,
                 "param": self.param,
                 "code": self.code,
+                **self.counts,
             }
         }
 
     def response(self) -> JSONResponse:
         return JSONResponse(self.body(), self.status, headers=self.headers)
+
+
+def too_long(error: ContextLengthError, param: str) -> ApiError:
+    """A prompt, given as ``param``, that the context does not hold; with the counts if known."""
+    counts = {"prompt_tokens": error.tokens, "context_tokens": error.context}
+    return ApiError(
+        400,
+        str(error),
+        param=param,
+        code="context_length_exceeded",
+        counts={name: count for name, count in counts.items() if count is not None},
+    )
 
 
 def as_api_error(error: Exception) -> ApiError:

@@ -19,6 +19,9 @@ from fledge.server.errors import ApiError
 
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
 Zero = Annotated[float, Field(ge=0, le=0)]
+MOST = 2**53
+"""The largest whole number taken: what every JSON reader holds exactly."""
+
 Empty = Annotated[list[Any], Field(max_length=0)]
 
 
@@ -50,13 +53,13 @@ class GenerationRequest(BaseModel):
     """0 always takes the likeliest token."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Draw from the smallest set of tokens with this probability; 1 is off."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: int = Field(default=0, ge=0, le=MOST)
     """Draw from the k likeliest tokens; 0 is off."""
     min_p: float = Field(default=0.0, ge=0, le=1)
     """Draw from tokens at least this many times as likely as the likeliest; 0 is off."""
     repetition_penalty: float = Field(default=1.0, gt=0, le=10, allow_inf_nan=False)
     """Above 1, tokens that were there before become less likely."""
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=-MOST, le=MOST)
     """The same seed gives the same answer."""
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] = ()  # type: ignore[assignment]
     """Texts that end the answer; they are not part of it."""
@@ -90,10 +93,13 @@ class ChatRequest(GenerationRequest):
 
     messages: Annotated[list[Any], Field(min_length=1)]
     """The conversation, oldest message first."""
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=MOST)
     """The older name of ``max_completion_tokens``."""
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=MOST)
     """The most tokens to write: 1024 when neither is given, and what the context holds."""
+    answer_room: int = Field(default=0, ge=0, le=MOST)
+    """Refuse (400, ``context_length_exceeded``) a conversation that leaves fewer tokens of the
+    context for the answer than this, or than the most tokens to write; not in the OpenAI API."""
     metadata: dict[str, Any] = {}
     store: Literal[False] = False
     logprobs: Literal[False] = False
@@ -130,7 +136,7 @@ class CompletionRequest(GenerationRequest):
 
     prompt: str
     """The text to continue."""
-    max_tokens: int = Field(default=16, ge=1)
+    max_tokens: int = Field(default=16, ge=1, le=MOST)
     """The most tokens to write."""
     echo: Literal[False] = False
     best_of: Literal[1] = 1

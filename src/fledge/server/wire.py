@@ -14,8 +14,8 @@ DONE = b"data: [DONE]\n\n"
 
 
 def event(value: Any) -> bytes:
-    """One server-sent event."""
-    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
+    """One server-sent event, in ASCII: some clients take U+2028 and its kin for a line's end."""
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
 def usage_object(usage: Usage) -> dict[str, int]:

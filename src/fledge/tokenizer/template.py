@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Template
+from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from fledge.core.errors import InputError
 
 ENDOFTEXT = "<|endoftext|>"
 IM_START = "<|im_start|>"
@@ -63,7 +65,11 @@ CHAT_TEMPLATE = """\
 
 @lru_cache(maxsize=16)
 def _compile(source: str) -> Template:
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols"],  # other houses' templates use break and continue
+    )
     environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.globals["raise_exception"] = _refuse
     return environment.from_string(source)
@@ -81,10 +87,20 @@ def render(
     add_generation_prompt: bool,
     **specials: str,
 ) -> str:
-    """The conversation as text; ``specials`` are the names templates use (``eos_token``, ...)."""
-    return _compile(source).render(
-        messages=messages,
-        tools=tools or None,
-        add_generation_prompt=add_generation_prompt,
-        **specials,
-    )
+    """The conversation as text; ``specials`` are the names templates use (``eos_token``, ...).
+
+    Raises InputError when the template refuses the conversation or cannot be read.
+    """
+    try:
+        return _compile(source).render(
+            messages=messages,
+            tools=tools or None,
+            add_generation_prompt=add_generation_prompt,
+            **specials,
+        )
+    except (TemplateError, ValueError, TypeError) as error:
+        # TypeError: the template adds up what this conversation leaves undefined or null.
+        raise InputError(
+            f"the model's chat template refuses this conversation: {error}",
+            remedy="some take no system prompt, or only user and assistant in turn",
+        ) from None

@@ -2,9 +2,11 @@
 
 /** An answer of the server that is no answer to the question. */
 export class ApiError extends Error {
-  constructor(status, message, retryAfter) {
+  constructor(status, message, { code = null, context = null, retryAfter = null } = {}) {
     super(message);
     this.status = status;
+    this.code = code;
+    this.context = context; // the most tokens the model reads, where that is the trouble
     this.retryAfter = retryAfter;
   }
 }
@@ -18,12 +20,18 @@ function headers(key) {
 async function checked(response) {
   if (response.ok) return response;
   let message = `${response.status} ${response.statusText}`;
+  let error = {};
   try {
-    message = (await response.json()).error.message;
+    error = (await response.json()).error;
+    message = error.message;
   } catch {
     // Not in the API's shape: the status has to do.
   }
-  throw new ApiError(response.status, message, response.headers.get("Retry-After"));
+  throw new ApiError(response.status, message, {
+    code: error?.code,
+    context: error?.context_tokens,
+    retryAfter: response.headers.get("Retry-After"),
+  });
 }
 
 /** The name of the model that is served. */

@@ -2,33 +2,21 @@
 // Every text is set as textContent: what a model or a user writes is never read as HTML.
 
 import { ApiError, chat, modelName } from "./api.js";
+import { whatFits } from "./fit.js";
+import { load, save } from "./storage.js";
 import { STRINGS, preferred } from "./strings.js";
 
 const $ = (id) => document.getElementById(id);
 const NUMBERS = ["temperature", "top_p", "max_tokens", "seed"];
 const FIELDS = ["system", ...NUMBERS];
 
-let messages = load(sessionStorage, "fledge.chat", []); // {role, content, note, error}
+
+let messages = load(sessionStorage, "fledge.chat", []); // {role, content, note, error, left}
 let settings = load(localStorage, "fledge.settings", {});
 let model = null;
 let running = null; // the AbortController of the answer being written
 let text = STRINGS.en;
-
-function load(store, name, otherwise) {
-  try {
-    return JSON.parse(store.getItem(name)) ?? otherwise;
-  } catch {
-    return otherwise; // storage is off or holds something else
-  }
-}
-
-function save(store, name, value) {
-  try {
-    store.setItem(name, JSON.stringify(value));
-  } catch {
-    // Storage is off or full: the page works, it only forgets.
-  }
-}
+let left = { turns: 0, context: null }; // the turns that did not fit when last asked
 
 function element(tag, className, content) {
   const made = document.createElement(tag);
@@ -115,6 +103,10 @@ function footNode(message, last) {
   if (last) foot.append(button(message.error ? text.retry : text.regenerate, regenerate));
   const note = message.note ?? {};
   const parts = [];
+  if (message.left) {
+    const { context } = message.left;
+    parts.push(context ? fill(text.leftOut, context) : text.leftOutSome);
+  }
   if (note.tokens) parts.push(fill(text.tokens, note.tokens));
   if (note.rate) parts.push(fill(text.rate, note.rate));
   if (note.end) parts.push(text[note.end]);
@@ -161,18 +153,23 @@ function regenerate() {
   answer();
 }
 
-function request() {
+/** What was said before the answer that is being written. */
+function spoken() {
+  return messages
+    .slice(0, -1)
+    .filter((message, place) => {
+      const next = messages[place + 1]; // a question that only got an error was never asked
+      return message.content && !(message.role === "user" && next.error && !next.content);
+    })
+    .map(({ role, content }) => ({ role, content }));
+}
+
+function request(kept, room) {
   const system = settings.system?.trim();
-  const spoken = messages.slice(0, -1).filter((message, place) => {
-    const next = messages[place + 1]; // a question that only got an error was never asked
-    return message.content && !(message.role === "user" && next.error && !next.content);
-  });
   const body = {
     model,
-    messages: [
-      ...(system ? [{ role: "system", content: system }] : []),
-      ...spoken.map(({ role, content }) => ({ role, content })),
-    ],
+    messages: [...(system ? [{ role: "system", content: system }] : []), ...kept],
+    answer_room: room,
   };
   for (const name of NUMBERS) {
     if (typeof settings[name] === "number") body[name] = settings[name];
@@ -180,11 +177,22 @@ function request() {
   return body;
 }
 
+async function* pieces(kept, room, signal) {
+  try {
+    yield* chat(request(kept, room), settings.api_key, signal);
+  } catch (error) {
+    if (error.code !== "model_not_found") throw error;
+    model = await name(); // the server was started anew with another model
+    yield* chat(request(kept, room), settings.api_key, signal);
+  }
+}
+
 async function answer() {
   const reply = { role: "assistant", content: "" };
   messages.push(reply);
   const controller = new AbortController();
   running = controller;
+  save(sessionStorage, "fledge.chat", messages); // a reload must not lose the question
   render();
   toEnd();
   $("status").textContent = text.writing;
@@ -207,14 +215,17 @@ async function answer() {
 
 async function write(reply, controller) {
   model ??= await name();
-  const body = $("log").lastElementChild.querySelector(".body");
   let began = null;
-  for await (const piece of chat(request(), settings.api_key, controller.signal)) {
+  const answers = whatFits(spoken(), (kept, room) => pieces(kept, room, controller.signal), left);
+  for await (const piece of answers) {
+    if (running !== controller) return; // a new chat was begun meanwhile
+    if (left.turns) reply.left = { context: left.context };
     if (piece.text) {
       began ??= performance.now();
       const stay = atEnd();
       reply.content += piece.text;
-      body.textContent = reply.content;
+      // Looked up each time: a change of language draws the conversation anew.
+      $("log").lastElementChild.querySelector(".body").textContent = reply.content;
       if (stay) toEnd();
     } else {
       reply.note = noteOf(piece, began);
@@ -250,10 +261,19 @@ async function name() {
   return found;
 }
 
+/** An answer that was being written when the page was closed or reloaded never came. */
+function markBrokenOff() {
+  const last = messages.at(-1);
+  if (last?.role !== "assistant" || last.content || last.note || last.error) return;
+  last.error = text.brokeOff;
+  render();
+}
+
 function newChat() {
   running?.abort();
   running = null;
   messages = [];
+  left = { turns: 0, context: null };
   save(sessionStorage, "fledge.chat", messages);
   render();
   $("input").focus();
@@ -361,6 +381,7 @@ function start() {
   });
   applyTheme();
   applyLanguage();
+  markBrokenOff();
   toEnd();
   grow();
   $("input").focus();
