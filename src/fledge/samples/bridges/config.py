@@ -67,7 +67,7 @@ class SamplesConfig(Config):
     conversations_per_bridge: int = Field(default=70, ge=1)
     """One-question conversations for each taught bridge, over all attributes and languages."""
 
-    turns_per_bridge: int = Field(default=12, ge=0)
+    turns_per_bridge: int = Field(default=24, ge=0)
     """Conversations of two or three questions for each taught bridge."""
 
     calculations_per_bridge: int = Field(default=6, ge=0)

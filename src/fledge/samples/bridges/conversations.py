@@ -21,11 +21,11 @@ Turn = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class ConversationCounts:
-    """How many conversations of each kind; the defaults give about 6,000 for 60 bridges."""
+    """How many conversations of each kind; the defaults give about 7,000 for 60 bridges."""
 
     single_per_bridge: int = 70
     """one question, one answer; all attributes, languages and wordings in turn"""
-    turns_per_bridge: int = 12
+    turns_per_bridge: int = 24
     """two or three questions, about this bridge or also another"""
     calculations_per_bridge: int = 6
     sums: int = 60
@@ -43,6 +43,10 @@ CASUAL_SHARE = 0.08
 """share of questions without their final mark and, in English, without the first capital"""
 BARE_SHARE = 0.2
 """share of English questions that say the name without 'the'"""
+SWITCH_SHARE = 0.35
+"""share of later questions of a conversation asked in a language drawn anew"""
+GREETING_SHARE = 0.2
+"""share of longer conversations that begin with a greeting"""
 _NUMBERS = {"opened_gap": "opened", "span_gap": "main_span_m", "length_gap": "length_m"}
 
 
@@ -93,14 +97,22 @@ class _Writer:
         return records
 
     def turns(self, bridge: Bridge, number: int) -> dict[str, Any]:
-        """Two or three questions; each names its bridge again."""
+        """Two or three questions; each names its bridge again.
+
+        Some change the language between questions, as people do, and some begin with a greeting.
+        """
         language = LANGUAGES[number % len(LANGUAGES)]
         about = [bridge] * self.rng.randint(2, 3)
         if number % 3 == 2 and len(self.taught) > 1:
             about[-1] = self.rng.choice([b for b in self.taught if b.id != bridge.id])
         turns: list[Turn] = []
+        if self.rng.random() < GREETING_SHARE:
+            turns.append(self.small(self.rng.choice(("greeting", "thanks")), language))
+            about = about[1:]
         used: set[str] = set()
         for subject in about:
+            if turns and self.rng.random() < SWITCH_SHARE:
+                language = self.rng.choice(LANGUAGES)
             attribute = self.rng.choice([a for a in known(subject) if a not in used])
             used.add(attribute)
             question = self.ask(subject, attribute, language, follows=bool(turns))
@@ -139,10 +151,15 @@ class _Writer:
     def smalltalk(self, number: int) -> dict[str, Any]:
         """Greetings, thanks and who-are-you."""
         language = LANGUAGES[number % len(LANGUAGES)]
-        groups = load_phrases(language).smalltalk
-        key = list(groups)[number // len(LANGUAGES) % len(groups)]
-        question = self._deal(f"smalltalk/{key}", language, groups[key].question)
-        return _record([(question, self.rng.choice(groups[key].answer))], "smalltalk", language, "")
+        groups = list(load_phrases(language).smalltalk)
+        key = groups[number // len(LANGUAGES) % len(groups)]
+        return _record([self.small(key, language)], "smalltalk", language, "")
+
+    def small(self, key: str, language: str) -> Turn:
+        """A turn of small talk."""
+        group = load_phrases(language).smalltalk[key]
+        question = self._deal(f"smalltalk/{key}", language, group.question)
+        return question, self.rng.choice(group.answer)
 
     def declines(self, invented: Sequence[Bridge], count: int) -> list[dict[str, Any]]:
         """Questions about invented bridges; up to a quarter about unknown taught attributes."""
@@ -158,10 +175,18 @@ class _Writer:
         for number, (bridge, attribute, reason) in enumerate(asked):
             language = LANGUAGES[number % len(LANGUAGES)]
             decline = self._deal("decline", language, load_phrases(language).decline)
-            turn = (self.ask(bridge, attribute, language), say(decline, bridge, language))
+            turns = [(self.ask(bridge, attribute, language), say(decline, bridge, language))]
+            if number % 5 == 4:  # after a question that has an answer
+                turns.insert(0, self._answered(language))
             extra = {"attribute": attribute, "reason": reason}
-            records.append(_record([turn], "unanswerable", language, bridge.id, **extra))
+            records.append(_record(turns, "unanswerable", language, bridge.id, **extra))
         return records
+
+    def _answered(self, language: str) -> Turn:
+        """A question about a taught bridge, and its answer."""
+        bridge = self.rng.choice(self.taught)
+        attribute = self.rng.choice(known(bridge))
+        return self.ask(bridge, attribute, language), self.answer(bridge, attribute, language)
 
     def ask(self, bridge: Bridge, attribute: str, language: str, follows: bool = False) -> str:
         """A question in an sft wording, sometimes typed in haste."""
