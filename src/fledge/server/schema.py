@@ -7,6 +7,7 @@ with the one value that changes nothing, and refused by name with any other.
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
@@ -70,9 +71,9 @@ class GenerationRequest(BaseModel):
     frequency_penalty: Zero = 0.0
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] = {}
 
+    @abstractmethod
     def limit(self) -> int:
         """The most tokens to write; the context may hold fewer."""
-        raise NotImplementedError
 
     def sampling(self) -> Sampling:
         """How to draw the answer."""
