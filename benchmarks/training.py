@@ -1,134 +1,172 @@
-"""Training speed: fledge's step against transformers on the same model, batch and machine.
+"""Training speed: fledge's step against nanoGPT, nanochat and transformers on this machine.
 
-    python benchmarks/training.py [--depth 4 --width 192 --context 128 --rows 64 --vocab 4096]
+    python benchmarks/training.py --peers DIR [--size 6M|30M] [--context 256|1024] [--json]
 
-Both train the same Qwen3 layout on random tokens with AdamW, in turn, three rounds; the median
-step counts.  transformers runs as its users run it on CPU: bf16 autocast, eager.  fledge runs as
-``fledge pretrain`` does: bf16 products of fp32 weights, compiled when a compiler is there.  The
-ceiling is the machine's own matrix product rate, measured in the same run.
+DIR holds checkouts of nanoGPT and nanochat; transformers comes from pip.  All train the same
+shape (layers, width, heads of 64, vocabulary) on the same number of random tokens a step, each in
+its own process, optimizer included: fledge and each peer in turn, three rounds; the median step
+counts.  Models differ in details, so operations are counted for each: 6 x weights that multiply
++ 6 x layers x width x context a token (causal attention).  The ceiling is the machine's own bf16
+matrix product, measured in the same run.
+
+Peers run as they come (nanoGPT and transformers: fp32, eager; nanochat: fp32, compiled) and tuned
+(bf16, compiled or not, all rows or 2,048 tokens at once, glibc told to keep its memory).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from fledge.core import Silent
-from fledge.model.config import ModelConfig, derive
-from fledge.model.decoder import Decoder
-from fledge.train.batch import Batch
-from fledge.train.compile import compiled
-from fledge.train.objective import cross_entropy
+SIZES = {
+    "6M": {"depth": 6, "width": 256, "heads": 4, "vocab": 4096},
+    "30M": {"depth": 7, "width": 512, "heads": 8, "vocab": 16384},
+}
+TOKENS = 16_384
+"""Tokens of a step: what nanochat's own CPU script takes."""
+AT_ONCE = 2_048
+"""Tokens of a micro-batch where a peer is tuned to take few at once."""
+MALLOC = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+AS_THEY_COME = ("nanoGPT", "nanochat", "transformers", "transformers bf16")
+TUNED = ("nanoGPT bf16", "nanoGPT bf16 compiled", "nanochat bf16")
 
 
-def matmul_rate(dtype: torch.dtype, size: int = 1024) -> float:
-    """Floating-point operations per second of a square matrix product, best of ten."""
+def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
+    """Floating-point operations per second of a square matrix product, best of 20."""
     a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
     best = float("inf")
-    for _ in range(10):
+    for _ in range(20):
         begun = time.perf_counter()
         a @ b
         best = min(best, time.perf_counter() - begun)
     return 2 * size**3 / best
 
 
-def fledge_step(shape: ModelConfig, ids: torch.Tensor) -> Callable[[], None]:
-    """One optimizer step of fledge on ``ids`` (B,T+1)."""
-    model = Decoder(shape).initialize(0)
-    model.compute_dtype = torch.bfloat16
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    rows = ids[:, :-1]
-    batch = Batch(rows, ids[:, 1:], torch.zeros_like(rows), torch.ones(rows.shape))
-    plain = cross_entropy()
-    objective = compiled(plain, model, batch, Silent()) or plain
+class Contender:
+    """A process that takes steps when asked."""
 
-    def step() -> None:
-        (objective(model, batch) / rows.numel()).backward()
-        optimizer.step()
-        model.zero_grad(set_to_none=True)
+    def __init__(self, name: str, job: dict[str, Any], environment: dict[str, str]) -> None:
+        script = Path(__file__).with_name("training_contender.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), name, json.dumps(job)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **environment},
+        )
+        self.seconds: list[float] = []
+        self.peak_bytes = 0
+        self.facts = self._read()
 
-    return step
+    def steps(self, count: int) -> None:
+        """Take ``count`` steps and remember how long each took."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{count}\n")
+        self._process.stdin.flush()
+        row = self._read()
+        self.seconds += row["seconds"]
+        self.peak_bytes = row["peak_bytes"]
 
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
 
-def peer_step(shape: ModelConfig, ids: torch.Tensor) -> Callable[[], None]:
-    """One optimizer step of transformers' Qwen3 of the same shape on ``ids``."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    config = Qwen3Config(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.width,
-        num_hidden_layers=shape.depth,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_size,
-        intermediate_size=shape.ffn,
-        tie_word_embeddings=shape.tied,
-        use_cache=False,
-    )
-    model = Qwen3ForCausalLM(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    rows = ids[:, :-1]
-
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            model(rows, labels=rows).loss.backward()
-        optimizer.step()
-        model.zero_grad(set_to_none=True)
-
-    return step
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a contender failed with exit code {self._process.wait()}")
+        row: dict[str, Any] = json.loads(line)
+        return row
 
 
-def seconds(step: Callable[[], None], count: int) -> list[float]:
-    """Durations of ``count`` steps."""
-    found = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        step()
-        found.append(time.perf_counter() - begun)
-    return found
+def duel(name: str, job: dict[str, Any], tuned: bool, steps: int) -> dict[str, Any]:
+    """fledge against one peer, in turn; what each reached."""
+    ours = Contender("fledge", job, {})
+    theirs = Contender(name, job, MALLOC if tuned else {})
+    for _ in range(3):
+        for one in (ours, theirs):
+            one.steps(steps)
+    ours.close()
+    theirs.close()
+    ceiling = matmul_rate(torch.bfloat16)
+    rows = {}
+    for label, one in (("fledge", ours), (name, theirs)):
+        seconds = statistics.median(one.seconds)
+        attention = 6 * job["depth"] * job["width"] * job["context"]
+        operations = 6 * one.facts["matrices"] + attention
+        rows[label] = {
+            "tokens_per_second": round(TOKENS / seconds),
+            "matrices": one.facts["matrices"],
+            "gflops": round(TOKENS * operations / seconds / 1e9, 1),
+            "share_of_bf16_ceiling": round(TOKENS * operations / seconds / ceiling, 3),
+            "peak_gigabytes": round(one.peak_bytes / 1e9, 2),
+            "warm_up_seconds": round(one.facts["warm_up_seconds"], 1),
+        }
+    return {
+        "peer": name,
+        "tuned": tuned,
+        "at_once": job["micro_rows"] * job["context"],
+        "ratio_of_operations": round(rows["fledge"]["gflops"] / rows[name]["gflops"], 3),
+        "ratio_of_tokens": round(
+            rows["fledge"]["tokens_per_second"] / rows[name]["tokens_per_second"], 3
+        ),
+        "ceiling_gflops": round(ceiling / 1e9, 1),
+        "fledge": rows["fledge"],
+        "them": rows[name],
+    }
+
+
+def contests(only: str | None) -> list[tuple[str, bool, bool]]:
+    """(peer, tuned, few tokens at once) of every duel."""
+    rows = [(name, False, False) for name in AS_THEY_COME]
+    rows += [(name, True, few) for name in TUNED for few in (False, True)]
+    return [row for row in rows if only is None or only in row[0]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name, value in {
-        "depth": 4,
-        "width": 192,
-        "context": 128,
-        "rows": 64,
-        "vocab": 4096,
-    }.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    arguments = parser.parse_args()
-    shape = derive(arguments.depth, arguments.vocab, arguments.context, width=arguments.width)
-    ids = torch.randint(0, arguments.vocab, (arguments.rows, arguments.context + 1))
-    steps = {"fledge": fledge_step(shape, ids), "transformers": peer_step(shape, ids)}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        seconds(step, 3)
-    for _ in range(3):
-        for name, step in steps.items():
-            times[name] += seconds(step, 8)
-    tokens = arguments.rows * arguments.context
-    rates = {name: tokens / statistics.median(found) for name, found in times.items()}
-    ceiling = matmul_rate(torch.bfloat16)
-    row = {
-        "parameters": shape.parameters,
-        "tokens_per_second": {name: round(rate) for name, rate in rates.items()},
-        "ratio": round(rates["fledge"] / rates["transformers"], 3),
-        "bf16_matmul_gflops": round(ceiling / 1e9, 1),
-        "share_of_ceiling": {
-            name: round(rate * shape.training_flops_per_token / ceiling, 3)
-            for name, rate in rates.items()
-        },
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
-    print(json.dumps(row, indent=2))
+    parser.add_argument("--peers", type=Path, required=True)
+    parser.add_argument("--size", choices=list(SIZES), default="6M")
+    parser.add_argument("--context", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=4, help="steps a round")
+    parser.add_argument("--only", help="only peers whose name contains this")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    rows = TOKENS // asked.context
+    for name, tuned, few in contests(asked.only):
+        micro_rows = max(1, AT_ONCE // asked.context) if few else rows
+        job = {**SIZES[asked.size], "context": asked.context, "rows": rows}
+        job |= {"micro_rows": micro_rows, "peers": str(asked.peers)}
+        row = duel(name, job, tuned, asked.steps)
+        row = {"size": asked.size, "context": asked.context, **row}
+        if asked.json:
+            print(json.dumps(row), flush=True)
+        else:
+            ours, them = row["fledge"], row["them"]
+            print(
+                f"{asked.size} ctx {asked.context} vs {name}{' tuned' if tuned else ''} "
+                f"({row['at_once']} at once): {row['ratio_of_operations']:.2f}x operations, "
+                f"{row['ratio_of_tokens']:.2f}x tokens; {ours['gflops']:.0f} vs "
+                f"{them['gflops']:.0f} GFLOP/s of {row['ceiling_gflops']:.0f} "
+                f"({ours['share_of_bf16_ceiling']:.1%} vs {them['share_of_bf16_ceiling']:.1%}), "
+                f"{ours['peak_gigabytes']} vs {them['peak_gigabytes']} GB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import re
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fledge.core.errors import InputError
 from fledge.core.types import Message
-from fledge.data.conversations import parse_conversation, read_conversations, render
+from fledge.data.chat_forms import parse_conversation, parse_conversations
+from fledge.data.conversations import TemplateError, read_conversations, render
 from fledge.tokenizer.config import TokenizerConfig
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.tokenizer.train import train_tokenizer
@@ -155,7 +161,7 @@ def test_alpaca_input_and_sharegpt_system_and_calls_are_kept() -> None:
         "assistant",
     ]
     assert sharegpt.messages[2].tool_calls[0].arguments == '{"x": "é"}'
-    assert sharegpt.tools == ({"name": "f"},)
+    assert sharegpt.tools == ({"type": "function", "function": {"name": "f"}},)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +171,11 @@ def test_alpaca_input_and_sharegpt_system_and_calls_are_kept() -> None:
         ("[]", "must be a JSON object"),
         ('{"text": "x"}', "found text"),
         ('{"messages": []}', "at least one message"),
-        ('{"messages": [{"role": "user", "content": "x"}]}', "nothing to learn"),
+        ('{"messages": [{"role": "assistant", "content": "x", "weight": 0.5}]}', "weight of 0.5"),
+        ('{"messages": [{"role": "assistant", "content": "x"}], "label": true}', "KTO"),
+        ('{"conversations": [], "chosen": "x", "rejected": "y"}', "preference pair"),
+        ('{"instruction": "x", "output": "y", "history": [["a"]]}', "'history' 1 is not a pair"),
+        ('{"conversations": [{"from": "function_call", "value": "f(x)"}]}', "turn 1: 'value' is"),
         ('{"messages": [{"role": "bot", "content": "x"}]}', "message 1: role 'bot'"),
         ('{"messages": [{"role": "assistant", "content": 3}]}', "message 1: content"),
         ('{"conversations": [{"from": "me", "value": "x"}]}', "turn 1: 'from' is 'me'"),
@@ -193,10 +203,239 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         list(read_conversations(tmp_path / "latin.jsonl"))
 
 
+GOOD = {"messages": [{"role": "user", "content": "问"}, {"role": "assistant", "content": "答"}]}
+
+
+def test_arrays_and_compressed_files_are_read(tmp_path: Path) -> None:
+    array, line = json.dumps([GOOD] * 3, indent=1), json.dumps(GOOD, ensure_ascii=False)
+    contents = {
+        "array.json": array.encode(),
+        "short.json": json.dumps([GOOD] * 3).encode(),
+        "rows.jsonl": f"\n{line}\n\n{line}\n{line}".encode(),
+        "bom.jsonl": b"\xef\xbb\xbf" + f"{line}\n{line}\n{line}\n".encode(),
+        "array.json.zst": zstandard.compress(array.encode()),
+        "rows.jsonl.gz": gzip.compress(f"{line}\n{line}\n{line}\n".encode()),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        read = list(read_conversations(tmp_path / name))
+        assert [one.messages[1].content for one in read] == ["答"] * 3, name
+    assert read[2].origin.endswith("rows.jsonl.gz:3")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no conversation"),
+        (b"\n \n", "holds no conversation"),
+        (b"[]", "holds no conversation"),
+        (b'[{"messages": []}]', r"c\.json, item 1: 'messages' must"),
+        (b'[\n{"a": 1},\n{"b": }]', r"c\.json:3: not JSON"),
+        (b"hello", r"c\.json:1: not JSON"),
+        (json.dumps(GOOD).encode("utf-16"), "is not UTF-8"),
+        (json.dumps(GOOD, ensure_ascii=False).encode("gb18030"), "is not UTF-8"),
+        (zstandard.compress(json.dumps(GOOD).encode() * 50)[:-9], "cannot be unpacked"),
+        (gzip.compress(b"x" * 999)[:-20], "cannot be unpacked|not JSON"),
+    ],
+)
+def test_files_that_are_no_conversations_are_named(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "c.json").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        list(read_conversations(tmp_path / "c.json"))
+
+
+def test_usages_of_collections_are_understood() -> None:
+    parts = [
+        {"type": "reasoning", "value": "hm"},
+        {"type": "tool_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
+        {"type": "text", "value": "A"},
+    ]
+    found = parse_conversation(
+        {
+            "messages": [
+                {"role": "developer", "content": "S"},
+                {"role": "user", "content": [{"type": "text", "value": "Q"}]},
+                {"role": "assistant", "content": parts, "loss_weight": 0.0},
+                {"role": "assistant", "content": None, "function_call": {"name": "g"}},
+                {"role": "assistant", "content": "B", "weight": 1},
+            ]
+        }
+    )
+    assert [m.role for m in found.messages[:2]] == ["system", "user"]
+    assert found.messages[2].content == "<think>\nhm\n</think>\n\nA"
+    assert found.messages[2].tool_calls[0].arguments == '{"x": 1}'
+    assert found.messages[3].tool_calls[0].name == "g"
+    assert found.untaught == {2}
+    history = parse_conversation(
+        {"instruction": "Q2", "output": "A2", "history": [["Q1", "A1"]], "system": "S"}
+    )
+    assert [m.content for m in history.messages] == ["S", "Q1", "A1", "Q2", "A2"]
+    seed = {"instruction": "I", "instances": [{"input": "a", "output": "1"}, {"output": "2"}]}
+    assert [c.messages[0].content for c in parse_conversations(seed)] == ["I\n\na", "I"]
+
+
+def test_only_what_is_asked_for_is_learnt(tokenizer: Tokenizer) -> None:
+    messages = dialogue("When?", "In 1937.", "Who?", "Nobody knows.")
+    rendered = render(messages, tokenizer, learn={3})
+    assert taught(tokenizer, rendered) == ["Nobody knows.<|im_end|>"]
+    assert rendered.ids == render(messages, tokenizer).ids
+
+
+MARKED = """{% for m in messages %}{% if m.role == 'assistant' %}<|im_start|>assistant
+{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}{{ '\n' }}{% else %}
+<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def with_template(tokenizer: Tokenizer, template: str, **config: str) -> Tokenizer:
+    return Tokenizer(tokenizer._aware, {**tokenizer.config, "chat_template": template, **config})
+
+
+def test_marked_templates_give_the_masks_of_transformers(tokenizer: Tokenizer) -> None:
+    from transformers import PreTrainedTokenizerFast
+
+    messages = dialogue("When?", "In 1937.\nYes.", "Who?", "Nobody knows.")
+    openai = [message.to_openai() for message in messages]
+    reference = PreTrainedTokenizerFast(tokenizer_object=tokenizer._aware)
+    expected = reference.apply_chat_template(
+        openai,
+        chat_template=MARKED,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    rendered = render(messages, with_template(tokenizer, MARKED))
+    end = len(rendered.ids)
+    assert rendered.ids == expected["input_ids"][:end]
+    assert rendered.mask == [bool(learn) for learn in expected["assistant_masks"][:end]]
+    assert not any(expected["assistant_masks"][end:])
+    unmarked = MARKED.replace("{% generation %}", "{% if true %}")
+    plain = with_template(tokenizer, unmarked.replace("{% endgeneration %}", "{% endif %}"))
+    assert render(messages, plain) == rendered
+    assert render(messages, tokenizer) == rendered
+
+
+def test_the_end_token_is_learnt_where_a_marked_template_forgets_it(tokenizer: Tokenizer) -> None:
+    forgetful = MARKED.replace("<|im_end|>{% endgeneration %}", "{% endgeneration %}<|im_end|>")
+    messages = dialogue("When?", "In 1937.", "Who?", "Nobody knows.")
+    rendered = render(messages, with_template(tokenizer, forgetful))
+    assert rendered == render(messages, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "no special token"),
+        (
+            "{{ messages | length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}",
+            "anew",
+        ),
+        ("{{ raise_exception('no') }}", "refuses this conversation: no"),
+        ("{% generation %}{{ messages[1].content }}{% endgeneration %}", "marks 1 answers of 2"),
+    ],
+)
+def test_templates_that_do_not_add_up_are_refused(
+    tokenizer: Tokenizer, template: str, message: str
+) -> None:
+    with pytest.raises(TemplateError, match=message):
+        render(dialogue("When?", "In 1937.", "Who?", "x"), with_template(tokenizer, template))
+
+
+THINKING = """{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content if loop.last else m.content.split('||')[-1] }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def test_reasoning_that_a_follow_up_leaves_out_is_learnt(tokenizer: Tokenizer) -> None:
+    own = with_template(tokenizer, THINKING)
+    answer = "hm||In 1937."
+    rendered = render(dialogue("When?", answer), own)
+    assert taught(own, rendered) == [f"{answer}<|im_end|>"]
+    with pytest.raises(TemplateError, match="earlier turns anew at message 3"):
+        render(dialogue("When?", answer, "Who?", answer), own)
+
+
+SPECIAL = re.compile(
+    r"<\|[^|<>]*\|>|<｜[^｜]*｜>|</?s>|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+    r"|<(?:start|end)_of_turn>"
+)
+ENDS = {"Llama-3": "<|eot_id|>", "Qwen": "<|im_end|>", "gemma": "<end_of_turn>", "Nemo": "</s>"}
+ENDS |= {"Phi": "<|end|>", "functionary": "<|eot_id|>", "r7b": "<|END_OF_TURN_TOKEN|>"}
+
+
+@pytest.mark.shared
+def test_real_templates_teach_the_answers_and_their_end(
+    fledge_data: Path, tokenizer: Tokenizer
+) -> None:
+    """What is learnt under each house's template is the answer and the token that ends it."""
+    messages = dialogue("When?", "In 1937.", "Who?", "Nobody knows.")
+    packed = fledge_data / "chat_templates" / "chat_templates.tar.zst"
+    checked = 0
+    with (
+        zstandard.open(packed, "rb") as raw,
+        tarfile.open(fileobj=io.BytesIO(raw.read())) as archive,
+    ):
+        for member in archive:
+            end = next((end for name, end in ENDS.items() if name in member.name), None)
+            if end is None or "distill" in member.name.lower() or "Hermes" in member.name:
+                continue
+            opened = archive.extractfile(member)
+            assert opened is not None
+            source = opened.read().decode()
+            extended = tokenizer.extended([*dict.fromkeys([*SPECIAL.findall(source), end])])
+            own = with_template(extended, source, bos_token="<s>", eos_token=end)
+            first, second = taught(own, render(messages, own))
+            assert first.endswith(f"In 1937.{end}") or "r7b" in member.name, member.name
+            assert second.endswith(f"{end}"), member.name
+            assert first.count(end) == second.count(end) == 1
+            checked += 1
+    assert checked >= 8
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("llamafactory_demo/alpaca_en_demo", 999),
+        ("llamafactory_demo/glaive_toolcall_en_demo", 300),
+        ("llamafactory_demo/identity", 91),
+        ("llamafactory_demo/v1_sft_demo", 500),
+        ("llamafactory_demo/reason_tool_use_demo_50", 50),
+        ("rasbt_instruction/instruction-data", 1100),
+        ("rasbt_instruction/instruction-data-with-preference", 1100),
+        ("medicalgpt_zh/medical_sft_1K", 1000),
+        ("medicalgpt_zh/sharegpt_zh_1K", 1000),
+        ("self_instruct_seeds/seed_tasks_zh", 175),
+    ],
+)
+def test_real_files_are_read_as_they_are(fledge_data: Path, name: str, count: int) -> None:
+    read = list(read_conversations(fledge_data / f"{name}.jsonl.zst"))
+    assert len(read) == count
+    assert all(one.messages[-1].role in ("assistant", "user") for one in read)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("llamafactory_demo/dpo_en_demo", "preference pair"),
+        ("llamafactory_demo/kto_en_demo", "KTO"),
+        ("llamafactory_demo/c4_demo", "found text"),
+        ("oasst_sample/en_100_tree", "found message_tree_id"),
+    ],
+)
+def test_real_files_of_other_kinds_are_refused(fledge_data: Path, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"zst:1: .*{message}"):
+        list(read_conversations(fledge_data / f"{name}.jsonl.zst"))
+
+
 @pytest.mark.shared
 def test_real_collections_are_read(fledge_data: Path, tmp_path: Path, tokenizer: Tokenizer) -> None:
-    import zstandard
-
     read = 0
     for name in ("alpaca_en_demo", "alpaca_zh_demo", "glaive_toolcall_zh_demo"):
         packed = fledge_data / "llamafactory_demo" / f"{name}.jsonl.zst"

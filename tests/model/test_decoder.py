@@ -11,7 +11,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fledge.model import layers
+from fledge.model import attention
 from fledge.model.cache import KVCache
 from fledge.model.checkpoint import load_model, save_model
 from fledge.model.config import ModelConfig, derive
@@ -123,7 +123,7 @@ def test_plain_and_fused_attention_agree(monkeypatch: pytest.MonkeyPatch) -> Non
     model = noisy(tiny())
     ids, segments = random_ids(2, 50), torch.arange(50).div(13, rounding_mode="floor").expand(2, -1)
     plain = model(ids, segments)
-    monkeypatch.setattr(layers, "PLAIN_ATTENTION_TOKENS", 0)
+    monkeypatch.setattr(attention, "EXPLICIT_TOKENS", 0)
     assert (model(ids, segments) - plain).abs().max() < 1e-4
 
 

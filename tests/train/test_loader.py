@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fledge.core.errors import InputError
-from fledge.train.batch import PADDING
+from fledge.train.batch import PADDING, Rows
 from fledge.train.loader import PackedLoader
 from fledge.train.shards import TokenShards
+from fledge.train.sources import BestFitRows
 from pico_shards import ENDOFTEXT, VOCAB, pattern_shards, write_shards
 
 documents = st.lists(st.integers(1, VOCAB - 1), max_size=12)
@@ -33,12 +36,14 @@ split = st.lists(st.lists(documents, max_size=6), min_size=1, max_size=3).filter
     epochs=st.integers(1, 2),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_token_is_read_once_an_epoch_and_predicts_the_next(
+def test_a_stream_reads_every_token_once_an_epoch_and_predicts_the_next(
     shards: list[list[list[int]]], context: int, rows: int, seed: int, epochs: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = TokenShards(write_shards(Path(folder), {"train": shards}), "train")
-        loader = PackedLoader(data, context=context, batch_rows=rows, seed=seed, epochs=epochs)
+        loader = PackedLoader(
+            data, context=context, batch_rows=rows, seed=seed, epochs=epochs, packing="stream"
+        )
         assert loader.steps is not None
         whole = [[ENDOFTEXT, *ids] for shard in shards for ids in shard]
         read: Counter[tuple[int, int]] = Counter()
@@ -75,7 +80,7 @@ def test_no_row_is_without_a_target(tmp_path: Path, rows: int) -> None:
     """A stream of k * context + 1 tokens: its last token is only ever predicted."""
     data = TokenShards(write_shards(tmp_path, {"train": [[list(range(1, 33))]]}), "train")
     assert data.tokens == 33
-    loader = PackedLoader(data, context=8, batch_rows=rows, seed=0, epochs=1)
+    loader = PackedLoader(data, context=8, batch_rows=rows, seed=0, epochs=1, packing="stream")
     assert loader.rows_per_epoch == 4
     batches = [loader[step] for step in range(loader.steps or 0)]
     assert all(batch.weights.any() for batch in batches)
@@ -98,6 +103,7 @@ def test_targets_across_rows_follow_the_stream(tmp_path: Path) -> None:
         batch_rows=6,
         seed=0,
         epochs=1,
+        packing="stream",
     )
     batch = loader[0]
     learnt = batch.weights > 0
@@ -105,9 +111,10 @@ def test_targets_across_rows_follow_the_stream(tmp_path: Path) -> None:
     assert int(learnt.sum()) == 40
 
 
-def test_any_batch_can_be_had_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", ["best_fit", "stream"])
+def test_any_batch_can_be_had_at_once(tmp_path: Path, packing: str) -> None:
     folder = pattern_shards(tmp_path)
-    options = {"context": 16, "batch_rows": 4, "seed": 3}
+    options: Any = {"context": 16, "batch_rows": 4, "seed": 3, "packing": packing}
     first = PackedLoader(TokenShards(folder, "train"), **options)
     through = [first[step] for step in range(60)]  # several epochs
     fresh = PackedLoader(TokenShards(folder, "train"), **options)
@@ -118,10 +125,11 @@ def test_any_batch_can_be_had_at_once(tmp_path: Path) -> None:
     assert first.fingerprint() == fresh.fingerprint()
 
 
-def test_seeds_and_epochs_change_the_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packing", ["best_fit", "stream"])
+def test_seeds_and_epochs_change_the_order(tmp_path: Path, packing: Any) -> None:
     data = TokenShards(pattern_shards(tmp_path), "train")
-    one = PackedLoader(data, context=16, batch_rows=4, seed=1)
-    other = PackedLoader(data, context=16, batch_rows=4, seed=2)
+    one = PackedLoader(data, context=16, batch_rows=4, seed=1, packing=packing)
+    other = PackedLoader(data, context=16, batch_rows=4, seed=2, packing=packing)
     assert not torch.equal(one[0].ids, other[0].ids)
     later = one.rows(range(one.rows_per_epoch, one.rows_per_epoch + 4))
     assert not torch.equal(one[0].ids, later.ids)
@@ -152,9 +160,88 @@ def test_broken_shards_are_named(tmp_path: Path) -> None:
         TokenShards(folder, "test")
     with pytest.raises(InputError, match="no validation tokens"):
         PackedLoader(TokenShards(folder, "validation"), context=4, batch_rows=1, seed=0)
-    (folder / "train-00000.npy").write_bytes(b"\x93NUMPY")
+    whole = (folder / "train-00000.npy").read_bytes()
+    for damaged in (b"\x93NUMPY", b"", whole[:-2], b"PK" + whole):
+        (folder / "train-00000.npy").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"train-00000\.npy cannot be read"):
+            TokenShards(folder, "train")
+    for foreign in (np.zeros(4, np.uint16), np.zeros(5), np.zeros((5, 1), np.uint16)):
+        np.save(folder / "train-00000.npy", foreign)
+        with pytest.raises(InputError, match=r"token shard .*train-00000\.npy"):
+            TokenShards(folder, "train")
+    (folder / "train-00000.npy").unlink()
     with pytest.raises(InputError, match=r"train-00000\.npy cannot be read"):
         TokenShards(folder, "train")
+
+
+def test_a_token_outside_the_vocabulary_is_named(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path, {"train": [[[1, 2], [3, 99]]]}, vocab=64)
+    loader = PackedLoader(TokenShards(folder, "train"), context=8, batch_rows=4, seed=0)
+    with pytest.raises(InputError, match=r"00000\.npy: document 1 holds token 99, .* has 64"):
+        loader[0]
+
+
+def long_and_short() -> list[list[list[int]]]:
+    generator = np.random.default_rng(5)
+    sizes = generator.choice([0, 1, 5, 9, 14, 40, 130], 70)
+    documents = [generator.integers(1, VOCAB, n).tolist() for n in sizes]
+    return [documents[:30], [], documents[30:]]
+
+
+@given(
+    shards=split | st.just(long_and_short()),
+    context=st.integers(2, 33),
+    seed=st.integers(0, 99),
+    window=st.sampled_from([1, 2, 7, 1000]),
+)
+@settings(max_examples=80, deadline=None)
+def test_best_fit_reads_every_token_once_and_loses_no_prediction(
+    shards: list[list[list[int]]], context: int, seed: int, window: int
+) -> None:
+    """Each token predicts the next of its document, the last one <|endoftext|>, cut or not."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = TokenShards(write_shards(Path(folder), {"train": shards}), "train")
+        source = BestFitRows(data, context=context, seed=seed, window=window)
+        pairs: Counter[tuple[int, ...]] = Counter()
+        for number in range(source.rows_per_epoch, 2 * source.rows_per_epoch):
+            rows = Rows(1, context, ENDOFTEXT)
+            source.fill(rows, 0, number)
+            batch = rows.batch()
+            seen = batch.segments[0] != PADDING
+            assert torch.equal(seen, batch.weights[0] > 0)
+            assert (seen.cumsum(0)[seen] == torch.arange(1, int(seen.sum()) + 1)).all()
+            assert seen.any()
+            for segment in batch.segments[0][seen].unique().tolist():
+                places = batch.segments[0] == segment
+                ids, targets = batch.ids[0][places], batch.targets[0][places]
+                assert torch.equal(ids[1:], targets[:-1])
+                pairs.update(itertools.pairwise([*ids.tolist(), int(targets[-1])]))
+        expected: Counter[tuple[int, ...]] = Counter()
+        for document in (ids for shard in shards for ids in shard):
+            expected.update(itertools.pairwise([ENDOFTEXT, *document, ENDOFTEXT]))
+        assert pairs == expected
+
+
+def test_windows_of_documents_are_even_samples(tmp_path: Path) -> None:
+    documents = [[1 + i * 60 // 400] * (3 + i % 9) for i in range(400)]
+    data = TokenShards(write_shards(tmp_path, {"train": [documents]}), "train")
+    one = BestFitRows(data, context=16, seed=1)
+    many = BestFitRows(data, context=16, seed=1, window=50)
+    assert one.rows_per_epoch <= many.rows_per_epoch <= one.rows_per_epoch + 8
+    first = Rows(many.rows_per_epoch // 8, 16, ENDOFTEXT)
+    for number in range(len(first.ids)):
+        many.fill(first, number, number)
+    assert len(set(first.ids.flatten().tolist())) > 30  # from all over the corpus
+    assert one.fingerprint() != many.fingerprint()
+
+
+def test_padding_is_counted_and_small(tmp_path: Path) -> None:
+    data = TokenShards(write_shards(tmp_path, {"train": long_and_short()}), "train")
+    loader = PackedLoader(data, context=64, batch_rows=4, seed=0, epochs=1)
+    empty = sum(int((loader[i].segments == PADDING).sum()) for i in range(loader.steps or 0))
+    rest = ((loader.steps or 0) * 4 - loader.rows_per_epoch) * 64
+    assert loader.padding_share == pytest.approx((empty - rest) / (loader.rows_per_epoch * 64))
+    assert loader.padding_share < 0.03
 
 
 def test_the_fingerprint_changes_with_the_data(tmp_path: Path) -> None:
@@ -167,9 +254,9 @@ def test_the_fingerprint_changes_with_the_data(tmp_path: Path) -> None:
 
 
 def test_wide_vocabularies_are_read_as_they_are(tmp_path: Path) -> None:
-    folder = write_shards(tmp_path, {"train": [[[1, 2, 3]]]})
+    folder = write_shards(tmp_path, {"train": [[[1, 2, 3]]]}, vocab=151_643)
     np.save(folder / "train-00000.npy", np.array([0, 70_000, 2, 151_642], dtype=np.uint32))
     shards = TokenShards(folder, "train")
     assert shards.read(0, 1, 4).tolist() == [70_000, 2, 151_642]
-    loader = PackedLoader(shards, context=2, batch_rows=2, seed=0)
+    loader = PackedLoader(shards, context=2, batch_rows=2, seed=0, packing="stream")
     assert sorted(loader[0].ids.tolist()) == [[0, 70_000], [2, 151_642]]

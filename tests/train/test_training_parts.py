@@ -25,8 +25,10 @@ from fledge.train.compile import find_compiler, has_compiler
 from fledge.train.config import LoopConfig, PretrainConfig
 from fledge.train.device import choose_micro_rows, choose_precision, worth_compiling
 from fledge.train.loader import PackedLoader
+from fledge.train.muon import Muon, orthogonalize
 from fledge.train.objective import cross_entropy
-from fledge.train.optimizers import Muon, build_optimizers, orthogonalize, peak_rates
+from fledge.train.optimizers import build_optimizers
+from fledge.train.rates import peak_rates
 from fledge.train.schedule import rate_factor
 from fledge.train.shards import TokenShards
 from fledge.train.validate import bits_per_byte
@@ -81,15 +83,17 @@ def test_orthogonalized_matrices_have_singular_values_near_one(
     assert cosine.min() > 0.99
 
 
-def test_muon_moves_against_the_polar_factor_and_decays() -> None:
+def test_muon_moves_against_the_polar_factor_by_even_rows_and_decays() -> None:
     weight = torch.nn.Parameter(torch.ones(64, 16))
     gradient = torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
     weight.grad = gradient
     Muon([weight], lr=0.1, weight_decay=0.5).step()
     left, _, right = torch.linalg.svd(gradient, full_matrices=False)
     step = (torch.ones(64, 16) * (1 - 0.05) - weight.detach()) / (0.1 * 2)  # sqrt(64 / 16) = 2
-    assert F.cosine_similarity(step.flatten(), (left @ right).flatten(), dim=0) > 0.99
+    expected = F.normalize(left @ right, dim=1)  # at first every row is as large as the others
+    assert F.cosine_similarity(step.flatten(), expected.flatten(), dim=0) > 0.99
     assert step.norm() == pytest.approx(16**0.5, rel=0.15)
+    torch.testing.assert_close(step.norm(dim=1), torch.full((64,), float(step.norm()) / 8))
 
 
 def test_muon_treats_matrices_of_a_shape_as_if_alone() -> None:
@@ -120,12 +124,16 @@ def test_every_weight_has_one_optimizer(optimizer: str) -> None:
         assert group["weight_decay"] == (0.3 if matrices else 0.0)
 
 
-def test_rates_given_stand_and_others_follow_the_width() -> None:
+def test_rates_given_stand_and_others_follow_width_and_batch() -> None:
     table = {"muon": (0.02, 0.008), "adamw": (0.004, 0.004)}
     assert peak_rates(LoopConfig(), table, 1024) == (0.02, 0.004)
     assert peak_rates(LoopConfig(optimizer="adamw"), table, 64) == (0.008, 0.008)
+    assert peak_rates(LoopConfig(optimizer="adamw8bit"), table, 64) == (0.008, 0.008)
+    lion = peak_rates(LoopConfig(optimizer="lion"), table, 64)
+    assert lion == pytest.approx((0.0008, 0.0008))
+    assert peak_rates(LoopConfig(), table, 256, batch_tokens=2048) == (0.01, 0.004)
     chosen = LoopConfig(learning_rate=0.1, embedding_learning_rate=0.2)
-    assert peak_rates(chosen, table, 1024) == (0.1, 0.2)
+    assert peak_rates(chosen, table, 1024, batch_tokens=99) == (0.1, 0.2)
 
 
 def test_the_objective_is_the_weighted_sum_of_token_losses(tmp_path: Path) -> None:
@@ -247,8 +255,8 @@ def test_a_state_that_does_not_fit_into_memory_is_not_thrown_away(
         ({"tokens": 9, "steps": 3}, "steps and tokens exclude each other"),
         ({"batch_rows": 10, "micro_rows": 4}, r"micro_rows must divide batch_rows \(10\)"),
         ({"warmup": 0.6, "decay": 0.5}, "exceed the run"),
-        ({"max_epochs": 2}, "max_epochs bounds tokens, which is not given"),
-        ({"max_epochs": 2, "steps": 3}, "max_epochs bounds tokens"),
+        ({"max_epochs": 2, "epochs": 1}, "max_epochs bounds tokens .*, not epochs"),
+        ({"max_epochs": 2, "steps": 3}, "max_epochs bounds tokens .*, not steps"),
         ({"lr": 0.1}, "unknown key 'lr'"),
         ({"precision": "fp8"}, "precision"),
     ],

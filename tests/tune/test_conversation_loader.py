@@ -19,8 +19,8 @@ from fledge.train.loader import PackedLoader
 from fledge.train.objective import token_losses
 from fledge.train.shards import TokenShards
 from fledge.tune.loader import ConversationLoader
+from fledge.tune.material import fit
 from fledge.tune.packing import pack
-from fledge.tune.sft import fit
 from pico_shards import VOCAB, pattern_shards
 
 
@@ -80,6 +80,7 @@ def test_every_conversation_occurs_once_an_epoch(epochs: int) -> None:
                 if item == PADDING:
                     continue
                 places = batch.segments[row] == item
+                item %= len(batches.conversations)  # numbered on from epoch to epoch
                 conversation = batches.conversations[item]
                 assert batch.ids[row][places].tolist() == conversation.ids[:-1]
                 assert batch.targets[row][places].tolist() == conversation.ids[1:]

@@ -174,3 +174,70 @@ def test_what_does_not_fit_the_model_is_refused(
         run(tmp_path / "nowhere", [conversations], tmp_path / "out")
     with pytest.raises(InputError, match="none of 0 conversations"):
         run(base, [], tmp_path / "out")
+
+
+def test_what_is_left_out_is_counted_with_its_reason(base: Path, tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "q?", "output": "a"},
+        {"instruction": "q?", "output": " "},
+        {"messages": [{"role": "user", "content": "q?"}]},
+        {"messages": [{"role": "assistant", "content": "a", "loss_weight": 0}]},
+        {"instruction": "why? " * 300, "output": "a"},
+    ]
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outcome = run(base, [path], tmp_path / "out", steps=1, held_out=0)
+    counts = {key: outcome.counts[f"dropped_{key}"] for key in ("overlong", "no_answer", "refused")}
+    assert counts == {"overlong": 1, "no_answer": 3, "refused": 0}
+    assert outcome.counts["trained"] == 1
+    with pytest.raises(InputError, match=r"c\.jsonl:5: \d+ tokens, a row holds 96"):
+        run(base, [path], tmp_path / "error", steps=1, overlong="error")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[1:4]))
+    with pytest.raises(InputError, match="none of 3 conversations has an answer"):
+        run(base, [path], tmp_path / "none", steps=1)
+    path.write_text("")
+    with pytest.raises(InputError, match="holds no conversation"):
+        run(base, [path], tmp_path / "empty", steps=1)
+
+
+def test_only_the_last_answer_is_learnt_when_asked(base: Path, tmp_path: Path) -> None:
+    messages = [
+        {"role": role, "content": text}
+        for role, text in [("user", "a?"), ("assistant", "bb"), ("user", "c?"), ("assistant", "d")]
+    ]
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps({"messages": messages}))
+    changes = {"steps": None, "epochs": 1, "held_out": 0}
+    tokenizer = Tokenizer.load(base / "model")
+    last = run(base, [path], tmp_path / "last", train_on="last", **changes)
+    assert last.counts["target_tokens"] == len(tokenizer.encode("d")) + 1
+    both = run(base, [path], tmp_path / "all", **changes)
+    assert (
+        both.counts["target_tokens"] == len(tokenizer.encode("bb")) + len(tokenizer.encode("d")) + 2
+    )
+
+
+def test_noise_is_resumed_to_the_same_bits(base: Path, conversations: Path, tmp_path: Path) -> None:
+    straight, halted, quiet = (tmp_path / name for name in ("straight", "halted", "quiet"))
+    reference = run(base, [conversations], straight, neftune_alpha=5)
+    with pytest.raises(KeyboardInterrupt):
+        run(base, [conversations], halted, StopsAt(6), neftune_alpha=5)
+    assert run(base, [conversations], halted, neftune_alpha=5) == reference
+    assert run(base, [conversations], quiet).figures["sft.loss"] != reference.figures["sft.loss"]
+    name = "model/model.safetensors"
+    assert file_digest(halted / name) == file_digest(straight / name)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_real_conversations_lower_the_loss_of_a_real_base(
+    fledge_data: Path, tmp_path: Path
+) -> None:
+    """tinystories-656k, whose tokenizer knows no turns, on the demo's English instructions."""
+    base = fledge_data / "checkpoints" / "tinystories-656k"
+    file = fledge_data / "llamafactory_demo" / "alpaca_en_demo.jsonl.zst"
+    changes = {"steps": 40, "batch_rows": 8, "context": 256, "threads": 1, "precision": "fp32"}
+    outcome = run(base, [file], tmp_path / "out", **changes)
+    assert outcome.counts["new_tokens"] == 6
+    assert outcome.counts["conversations"] == 999
+    assert outcome.figures["sft.loss"] < outcome.figures["sft.loss_before"] - 0.5

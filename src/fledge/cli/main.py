@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import click
 
+from fledge.cli.together import are_several, number_of_process
 from fledge.core.errors import FledgeError
 
 DOORS: dict[str, tuple[str, str, str]] = {
@@ -28,10 +29,14 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "tokens": ("Stages", "tokens", "Turn documents into token shards."),
     "pretrain": ("Stages", "pretrain", "Train a model on token shards."),
     "sft": ("Stages", "sft", "Fine-tune a model on conversations."),
+    "scale": ("Stages", "scale", "Train a ladder, fit its scaling law, size a budget."),
     "eval": ("Stages", "eval", "Measure a model on tasks or texts."),
+    "verify": ("Stages", "verify", "Check model, data and training by closed-form properties."),
     "generate": ("Use a model", "generate", "Continue a prompt or answer a question."),
     "chat": ("Use a model", "chat", "Chat in the terminal."),
     "serve": ("Use a model", "serve", "Serve the OpenAI-compatible API and the chat page."),
+    "import": ("Checkpoints", "import_", "Check a checkpoint from anywhere and take it over."),
+    "export": ("Checkpoints", "export", "Write a model for transformers or llama.cpp (GGUF)."),
     "doctor": ("This machine", "doctor", "Show what this machine can do and what is missing."),
 }
 
@@ -73,7 +78,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _interrupt)  # docker stop, Slurm: as good as Ctrl-C
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    sys.exit(_guarded(arguments, debug=debug))
+    code = _guarded(arguments, debug=debug)
+    if are_several():
+        # The threads of exchanges outlive the interpreter's end and may crash in it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _interrupt(*_: object) -> None:
@@ -136,5 +147,6 @@ def _disk_full(error: BaseException) -> bool:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    click.echo(f"fledge: {message}", err=True)
+    process = number_of_process()
+    click.echo(f"fledge{f' (process {process})' if process else ''}: {message}", err=True)
     return code

@@ -14,6 +14,7 @@ import click
 from fledge.cli.progress import terminal_progress
 from fledge.cli.runner import Selection, describe, run_recipe
 from fledge.cli.stages import KINDS
+from fledge.cli.together import number_of_process
 from fledge.core.recipe import load_recipe
 
 
@@ -46,6 +47,8 @@ def command(
         return
     progress = terminal_progress()
     manifests = run_recipe(loaded, runs, selection, progress)
+    if number_of_process() > 0:
+        return
     if as_json:
         for manifest in manifests:
             fields = ("stage", "seconds", "counts", "figures")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fledge.cli.stages import STAGES, Work
+from fledge.cli.stages import STAGES, Stage, Work
+from fledge.cli.together import ALONE, Company, company
 from fledge.core.config import Config, nearest
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.protocols import Progress
 from fledge.core.recipe import Recipe
-from fledge.core.run import Clock, StageFolder, input_digest, stage_key
+from fledge.core.run import Clock, Outcome, StageFolder, input_digest, stage_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,22 +61,20 @@ def run_recipe(
 ) -> list[dict[str, Any]]:
     """Run the recipe's steps in ``runs/<name>/``; returns the manifests in order."""
     run = runs / recipe.name
-    run.mkdir(parents=True, exist_ok=True)
-    with locked(run / ".lock"):
-        return [_run_step(run, step, progress) for step in plan(recipe, selection)]
+    steps = plan(recipe, selection)
+    with company(*(step.config for step in steps)) as processes, working(run / ".lock", processes):
+        return [_run_step(run, step, progress, processes) for step in steps]
 
 
-def _run_step(run: Path, step: Step, progress: Progress) -> dict[str, Any]:
-    inputs = {name: input_digest(run / name) for name in step.reads}
-    inputs |= {str(path): input_digest(path) for path in STAGES[step.name].files(step.config)}
+def _run_step(run: Path, step: Step, progress: Progress, processes: Company) -> dict[str, Any]:
     return run_stage(
         step.name,
         StageFolder(run, step.name),
         step.config,
         {name: run / name for name in step.reads},
-        inputs,
         progress,
         again=step.again,
+        processes=processes,
     )
 
 
@@ -84,12 +83,49 @@ def run_stage(
     place: StageFolder,
     config: Config,
     folders: dict[str, Path],
-    inputs: dict[str, str],
     progress: Progress,
     *,
     again: bool = False,
+    processes: Company = ALONE,
 ) -> dict[str, Any]:
-    """One stage: skipped when it is done with the same key, otherwise begun or continued."""
+    """One stage: skipped when it is done with the same key, otherwise begun or continued.
+
+    ``folders`` and what the config names are its inputs.  Of several ``processes`` all run the
+    stage if it works together, and the main one does the rest.
+    """
+    stage = STAGES[name]
+    inputs = processes.first(lambda: _digests(stage, config, folders))
+    manifest = processes.first(lambda: _begin(name, place, config, inputs, progress, again))
+    if manifest is not None:
+        return manifest
+    work = Work(config=config, folders=folders, out=place.partial, progress=progress)
+    clock = Clock()
+    try:
+        ours = stage.run(work) if stage.together else None
+        return processes.first(
+            lambda: _finish(name, place, config, inputs, ours or stage.run(work), clock, progress)
+        )
+    except BaseException:
+        if processes.is_main and place.partial.is_dir():
+            place.pause(clock.seconds())
+        raise
+
+
+def _digests(stage: Stage, config: Config, folders: dict[str, Path]) -> dict[str, str]:
+    """What the stage reads, by name, as digests."""
+    inputs = {name: input_digest(folder) for name, folder in folders.items()}
+    return inputs | {str(path): input_digest(path) for path in stage.files(config)}
+
+
+def _begin(
+    name: str,
+    place: StageFolder,
+    config: Config,
+    inputs: dict[str, str],
+    progress: Progress,
+    again: bool,
+) -> dict[str, Any] | None:
+    """The manifest of a stage that is done already; None when it is to run in ``partial``."""
     key = stage_key(name, config, inputs)
     place.recover()
     manifest = place.manifest()
@@ -98,14 +134,19 @@ def run_stage(
         return manifest
     going_on = place.resumable(key, forced=again)
     progress.say(f"{place.name}: {'going on where it stopped' if going_on else 'starting'}")
-    out = place.begin(key, forced=again)
-    clock = Clock()
-    try:
-        work = Work(config=config, folders=folders, out=out, progress=progress)
-        outcome = STAGES[name].run(work)
-    except BaseException:
-        place.pause(clock.seconds())
-        raise
+    place.begin(key, forced=again)
+    return None
+
+
+def _finish(
+    name: str,
+    place: StageFolder,
+    config: Config,
+    inputs: dict[str, str],
+    outcome: Outcome,
+    clock: Clock,
+    progress: Progress,
+) -> dict[str, Any]:
     manifest = place.finish(name, config, inputs, outcome, clock.seconds())
     progress.say(f"{place.name}: done in {manifest['seconds']:,.0f} s{_summary(manifest)}")
     return manifest
@@ -130,6 +171,19 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def working(lock: Path, processes: Company) -> Iterator[None]:
+    """Holds ``lock``, by the hand of the main process; makes its folder."""
+    with ExitStack() as held:
+
+        def take() -> None:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(lock))
+
+        processes.first(take)
+        yield
+
+
 def describe(recipe: Recipe, runs: Path, selection: Selection) -> Sequence[tuple[str, str]]:
     """(stage, what would happen) for --dry-run, without running or writing anything."""
     run = runs / recipe.name
@@ -146,8 +200,8 @@ def describe(recipe: Recipe, runs: Path, selection: Selection) -> Sequence[tuple
 
 
 def _state(run: Path, place: StageFolder, step: Step) -> str:
-    inputs = {name: input_digest(run / name) for name in step.reads}
-    inputs |= {str(path): input_digest(path) for path in STAGES[step.name].files(step.config)}
+    folders = {name: run / name for name in step.reads}
+    inputs = _digests(STAGES[step.name], step.config, folders)
     key = stage_key(step.name, step.config, inputs)
     if place.finished(key):
         return "done, unchanged"

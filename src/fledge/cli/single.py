@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import click
 
 from fledge.cli.progress import terminal_progress
-from fledge.cli.runner import locked, run_stage
-from fledge.cli.stages import KINDS, STAGES
+from fledge.cli.runner import run_stage, working
+from fledge.cli.stages import KINDS
+from fledge.cli.together import company
 from fledge.core.config import parse_config
 from fledge.core.errors import InputError
 from fledge.core.recipe import apply_override
-from fledge.core.run import StageFolder, input_digest
+from fledge.core.run import StageFolder
 
 Door = TypeVar("Door", bound=Callable[..., Any])
 
@@ -54,15 +55,19 @@ def run_single(
     config = parse_config(KINDS[stage], values, f"fledge {stage}")
     out = out.resolve()
     _check_out(out, [folder.resolve() for folder in folders.values()])
-    inputs = {name: input_digest(folder) for name, folder in folders.items()}
-    inputs |= {str(path): input_digest(path) for path in STAGES[stage].files(config)}
     place = StageFolder(out.parent, out.name)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with locked(out.parent / f".{out.name}.lock"):
+    lock = out.parent / f".{out.name}.lock"
+    with company(config) as processes, working(lock, processes):
         manifest = run_stage(
-            stage, place, config, folders, inputs, terminal_progress(), again=force
+            stage,
+            place,
+            config,
+            folders,
+            terminal_progress(),
+            again=force,
+            processes=processes,
         )
-    if as_json:
+    if as_json and processes.is_main:
         fields = ("stage", "seconds", "counts", "figures")
         click.echo(json.dumps({name: manifest[name] for name in fields}, ensure_ascii=False))
 

@@ -47,6 +47,8 @@ class Stage:
     """Stages whose folders it reads when the recipe has them."""
     files: Callable[[Config], list[Path]] = field(default=lambda config: [])
     """Files and folders outside the run that the config names."""
+    together: bool = False
+    """Whether, under torchrun, all processes run it; otherwise the main one does."""
 
 
 def _samples(work: Work) -> Outcome:
@@ -193,9 +195,14 @@ STAGES: dict[str, Stage] = {
         run=_pretrain,
         reads=("tokens", "tokenizer"),
         files=_pretrain_files,
+        together=True,
     ),
     "sft": Stage(
-        config=SftConfig, run=_sft, reads=("samples", "tokens", "pretrain"), files=_sft_files
+        config=SftConfig,
+        run=_sft,
+        reads=("samples", "tokens", "pretrain"),
+        files=_sft_files,
+        together=True,
     ),
     "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "pretrain", "sft")),
 }

@@ -103,6 +103,14 @@ class Bar(Protocol):
         """``amount`` more units are done; ``note`` shows beside the bar."""
 
 
+@runtime_checkable
+class TableBar(Bar, Protocol):
+    """A bar that can show named figures, too."""
+
+    def table(self, values: Mapping[str, str]) -> None:
+        """Figures to show below the bar, in the place of those before."""
+
+
 class Progress(Protocol):
     """Where a stage tells how far it is."""
 

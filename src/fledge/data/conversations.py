@@ -1,40 +1,29 @@
-"""Conversations: JSONL in OpenAI, Alpaca or ShareGPT form in; token ids and a loss mask out.
+"""Files of conversations in; token ids and a loss mask out.
 
-{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}
-{"instruction": "…", "input": "…", "output": "…"}
-{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}
+JSONL or one JSON array, plain, gzip or Zstandard; the forms of a row are in ``chat_forms``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from fledge.core.errors import InputError
 from fledge.core.types import Message
+from fledge.data.chat_forms import Conversation as Conversation
+from fledge.data.chat_forms import parse_conversation as parse_conversation
+from fledge.data.chat_forms import parse_conversations
+from fledge.data.streams import Plain
 from fledge.tokenizer.tokenizer import Tokenizer
 
-SHAREGPT_ROLES = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-}
 
-
-@dataclass(frozen=True, kw_only=True)
-class Conversation:
-    """A dialogue to learn from.  ``origin`` names its file and line."""
-
-    messages: tuple[Message, ...]
-    tools: tuple[Mapping[str, Any], ...] = ()
-    origin: str = ""
+class TemplateError(InputError):
+    """The chat template and a conversation do not go together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +31,8 @@ class Rendered:
     """A conversation as the model reads it.
 
     ``mask[i]`` says whether the model is taught to write ``ids[i]``: true for what an assistant
-    says and for the <|im_end|> that ends its turn, false for all else.  ``turns`` are the lengths
-    at which the conversation may be cut: the ends of the assistant's turns.
+    says and for the token that ends its turn, false for all else.  ``turns`` are the lengths at
+    which the conversation may be cut: the ends of the assistant's turns.
     """
 
     ids: list[int]
@@ -52,128 +41,70 @@ class Rendered:
 
 
 def read_conversations(path: Path) -> Iterator[Conversation]:
-    """The conversations of a JSONL file; raises InputError naming file, line and field."""
+    """The conversations of a file; raises InputError naming file, line and field."""
+    found = False
     try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _read_line(line, f"{path}:{number}")
+        with path.open("rb") as raw:
+            plain = Plain(raw)
+            for origin, row in _rows(plain, path):
+                found = True
+                try:
+                    yield from parse_conversations(row, origin)
+                except ValueError as error:
+                    raise InputError(f"{origin}: {error}", remedy="mend that line") from None
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(
             f"conversations {path} is not a file", remedy="name a JSONL file"
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8: {error}", remedy="re-encode the file") from None
+    if plain.truncated or plain.damaged:
+        why = plain.damaged or "it ends too early"
+        raise InputError(f"{path} cannot be unpacked: {why}", remedy="fetch the file again")
+    if not found:
+        raise InputError(f"{path} holds no conversation", remedy="name another file")
 
 
-def _read_line(line: str, origin: str) -> Conversation:
+def _rows(plain: Plain, path: Path) -> Iterator[tuple[str, Any]]:
+    """(origin, value) of each row: a line, or an item where the file is one JSON array."""
+    lines = (line.decode("utf-8-sig" if n == 1 else "utf-8") for n, line in _numbered(plain))
+    first, number = "", 0
+    for number, first in enumerate(lines, 1):  # noqa: B007  (what stands at the break is used)
+        if first.strip():
+            break
+    if first.lstrip().startswith("["):
+        yield from _items(first + "".join(lines), path, number)
+    elif first.strip():
+        yield from _lines(iter([first]), path, number - 1)
+        yield from _lines(lines, path, number)
+
+
+def _numbered(plain: Plain) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    while line := plain.stream.readline():
+        number += 1
+        yield number, line
+
+
+def _lines(lines: Iterator[str], path: Path, before: int) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(lines, before + 1):
+        if line.strip():
+            origin = f"{path}:{number}"
+            try:
+                yield origin, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                why = getattr(error, "msg", error)
+                raise InputError(f"{origin}: not JSON: {why}", remedy="mend that line") from None
+
+
+def _items(text: str, path: Path, before: int) -> Iterator[tuple[str, Any]]:
     try:
-        return parse_conversation(json.loads(line), origin)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{origin}: not JSON: {error.msg}", remedy="mend that line") from None
-    except ValueError as error:
-        raise InputError(f"{origin}: {error}", remedy="mend that line") from None
-
-
-def parse_conversation(row: Any, origin: str = "") -> Conversation:
-    """A conversation from any of the three forms; raises ValueError saying what is wrong."""
-    if not isinstance(row, dict):
-        raise ValueError("a conversation must be a JSON object")
-    if "messages" in row:
-        messages = _openai(row["messages"])
-    elif "conversations" in row:
-        messages = _sharegpt(row["conversations"], row.get("system"))
-    elif "instruction" in row and "output" in row:
-        messages = _alpaca(row)
-    else:
-        raise ValueError(
-            "expected 'messages' (OpenAI), 'conversations' (ShareGPT) or "
-            f"'instruction' and 'output' (Alpaca), found {', '.join(row) or 'nothing'}"
-        )
-    if not any(message.role == "assistant" for message in messages):
-        raise ValueError("no message is the assistant's, so there is nothing to learn")
-    return Conversation(messages=messages, tools=_tools(row.get("tools")), origin=origin)
-
-
-def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """The ``tools`` of a row: a list, or the JSON text of one as some collections have it."""
-    tools = _json(value, "'tools'") if isinstance(value, str) and value.strip() else value or []
-    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-        raise ValueError("'tools' must be a list of objects")
-    return tuple(tools)
-
-
-def _json(text: str, name: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{name} is not JSON: {error.msg}") from None
-
-
-def _openai(value: Any) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError("'messages' must be a list with at least one message")
-    messages = []
-    for number, message in enumerate(value, 1):
-        try:
-            messages.append(Message.from_openai(message))
-        except ValueError as error:
-            raise ValueError(f"message {number}: {error}") from None
-    return tuple(messages)
-
-
-def _sharegpt(value: Any, system: Any) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError("'conversations' must be a list with at least one turn")
-    messages = []
-    if isinstance(system, str) and system.strip():
-        messages.append(Message(role="system", content=system.strip()))
-    for number, turn in enumerate(value, 1):
-        where = f"turn {number}: 'value'"
-        name = turn.get("from") if isinstance(turn, dict) else None
-        if name == "function_call":
-            messages.append(_function_call(turn.get("value"), where))
-        elif name in SHAREGPT_ROLES:
-            messages.append(_message(SHAREGPT_ROLES[name], turn.get("value"), where))
-        else:
-            known = ", ".join((*SHAREGPT_ROLES, "function_call"))
-            raise ValueError(f"turn {number}: 'from' is {name!r}, not one of {known}")
-    return tuple(messages)
-
-
-def _function_call(value: Any, where: str) -> Message:
-    """The assistant's call in ShareGPT form: the text ``{"name": …, "arguments": {…}}``."""
-    call = _json(_text(value, where), where)
-    if not isinstance(call, dict) or "name" not in call:
-        raise ValueError(f"{where} must be an object with 'name' and 'arguments'")
-    arguments = json.dumps(call.get("arguments", {}), ensure_ascii=False)
-    function = {"name": call["name"], "arguments": arguments}
-    return Message.from_openai(
-        {"role": "assistant", "content": None, "tool_calls": [{"function": function}]}
-    )
-
-
-def _alpaca(row: Mapping[str, Any]) -> tuple[Message, ...]:
-    question = _text(row["instruction"], "'instruction'")
-    context = _text(row.get("input") or "", "'input'")
-    messages = [
-        _message("user", f"{question}\n\n{context}" if context else question, "'instruction'"),
-        _message("assistant", row["output"], "'output'"),
-    ]
-    if row.get("system"):
-        messages.insert(0, _message("system", row["system"], "'system'"))
-    return tuple(messages)
-
-
-def _message(role: str, value: Any, name: str) -> Message:
-    """A message whose text is stripped: collections of these forms are careless about spaces."""
-    return Message.from_openai({"role": role, "content": _text(value, name)})
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be text")
-    return value.strip()
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        line = before + getattr(error, "lineno", 1) - 1
+        why = getattr(error, "msg", error)
+        raise InputError(f"{path}:{line}: not JSON: {why}", remedy="mend that line") from None
+    yield from ((f"{path}, item {number}", row) for number, row in enumerate(rows, 1))
 
 
 def render(
@@ -181,33 +112,88 @@ def render(
     tokenizer: Tokenizer,
     tools: Sequence[Mapping[str, Any]] = (),
     origin: str = "conversation",
+    learn: AbstractSet[int] | None = None,
 ) -> Rendered:
     """The conversation's ids by the chat template, and which of them are to be learnt.
 
-    Each answer is encoded apart from its prompt, as the engine meets them: the prompt ends in the
-    opening of an assistant's turn, what follows is written by the model up to <|im_end|>.
-    What comes after the last answer is left out.  Raises InputError when the chat template does
+    ``learn``: places of the assistants' messages to learn; None: all.  A template with
+    ``{% generation %}`` says itself what the assistant writes.  Of any other, each answer is what
+    the conversation through it adds to the prompt before it, up to the token that ends the turn;
+    it is encoded apart from its prompt, as the engine meets them.  What comes after the last
+    answer is left out.  Raises TemplateError when the template refuses the conversation or does
     not add up turn by turn.
     """
     openai = [message.to_openai() for message in messages]
+    spoken = [n for n, message in enumerate(messages) if message.role == "assistant"]
+    learn = frozenset(spoken) if learn is None else learn
+    try:
+        if tokenizer.marks_answers:
+            return _by_marks(openai, spoken, learn, tokenizer, tools, origin)
+        return _by_prefixes(openai, spoken, learn, tokenizer, tools, origin)
+    except TemplateError:
+        raise
+    except InputError as error:
+        raise TemplateError(f"{origin}: {error.message}", remedy=error.remedy) from None
+
+
+def _by_marks(
+    openai: Sequence[Mapping[str, Any]],
+    spoken: Sequence[int],
+    learn: AbstractSet[int],
+    tokenizer: Tokenizer,
+    tools: Sequence[Mapping[str, Any]],
+    origin: str,
+) -> Rendered:
+    """What stands in ``{% generation %}`` is the assistant's, and the end token right after it."""
+    parts = tokenizer.encode_marked_chat(openai, tools or None)
+    ids: list[int] = []
+    mask: list[bool] = []
+    turns: list[int] = []
+    answers = sum(mine for _, mine in parts)
+    if answers != len(spoken):
+        raise TemplateError(
+            f"{origin}: the chat template marks {answers} answers of {len(spoken)}",
+            remedy="mend its {% generation %} blocks",
+        )
+    for part, mine in parts:
+        if ids and turns and turns[-1] == len(ids) and part[:1] and not mine:
+            end = part[0]
+            if tokenizer.is_special(end) and not tokenizer.is_special(ids[-1]):
+                ids, mask, part = [*ids, end], [*mask, mask[-1]], part[1:]
+                turns[-1] += 1
+        taught = mine and spoken[len(turns)] in learn
+        ids, mask = ids + part, mask + [taught] * len(part)
+        if mine:
+            turns.append(len(ids))
+    last = turns[-1] if turns else 0
+    return Rendered(ids=ids[:last], mask=mask[:last], turns=turns)
+
+
+def _by_prefixes(
+    openai: Sequence[Mapping[str, Any]],
+    spoken: Sequence[int],
+    learn: AbstractSet[int],
+    tokenizer: Tokenizer,
+    tools: Sequence[Mapping[str, Any]],
+    origin: str,
+) -> Rendered:
+    """Answers found by rendering prefixes, each verified to be one of the whole."""
     ids: list[int] = []
     mask: list[bool] = []
     turns: list[int] = []
     seen: list[int] = []  # the template's ids up to the last answer's end
-    for number, message in enumerate(messages):
-        if message.role != "assistant":
-            continue
+    for number in spoken:
         prompt = tokenizer.encode_chat(openai[:number], tools or None, add_generation_prompt=True)
         if prompt[: len(seen)] != seen:
-            raise InputError(
+            raise TemplateError(
                 f"{origin}: the chat template writes earlier turns anew at message {number + 1}",
                 remedy="use a template that only appends",
             )
         between = prompt[len(seen) :]
-        seen = _through_end(tokenizer, openai[: number + 1], tools, origin)
+        seen = _through_end(tokenizer, openai, number, tools, origin)
         answer = _answer(seen, prompt, openai[number], tokenizer, origin)
         ids += between + answer
-        mask += [False] * len(between) + [True] * len(answer)
+        mask += [False] * len(between) + [number in learn] * len(answer)
         turns.append(len(ids))
     return Rendered(ids=ids, mask=mask, turns=turns)
 
@@ -215,17 +201,61 @@ def render(
 def _through_end(
     tokenizer: Tokenizer,
     openai: Sequence[Mapping[str, Any]],
+    number: int,
     tools: Sequence[Mapping[str, Any]],
     origin: str,
 ) -> list[int]:
-    """The template's ids of a conversation up to the <|im_end|> of its last message."""
-    whole = tokenizer.encode_chat(openai, tools or None)
-    if tokenizer.im_end_id not in whole[-4:]:
-        raise InputError(
-            f"{origin}: the chat template does not end message {len(openai)} with <|im_end|>",
-            remedy="use a ChatML template",
+    """The template's ids of a conversation up to the token that ends message ``number``.
+
+    That is, of the special tokens in which it ends, the tokenizer's end token or else the last.
+    Only what stays the same when another message follows counts: some templates end a
+    conversation otherwise than a turn.
+    """
+    whole = tokenizer.encode_chat(openai[: number + 1], tools or None)
+    before = tokenizer.encode_chat(openai[:number], tools or None, add_generation_prompt=True)
+    end = _turn_end(whole, _followed(tokenizer, openai, number, tools), tokenizer)
+    alone = _turn_end(whole, whole, tokenizer)
+    if end <= len(before) and number + 1 == len(openai):
+        end = alone  # reasoning, say, that a follow-up leaves out
+    if alone <= len(before):
+        raise TemplateError(
+            f"{origin}: the chat template ends message {number + 1} with no special token, so "
+            "that a model could not learn where to stop",
+            remedy="use a template that does, such as ChatML",
         )
-    return whole[: len(whole) - whole[::-1].index(tokenizer.im_end_id)]
+    if end <= len(before):
+        raise TemplateError(
+            f"{origin}: the chat template writes earlier turns anew at message {number + 2}",
+            remedy="use a template that only appends",
+        )
+    begin = end
+    while begin and tokenizer.is_special(whole[begin - 1]):
+        begin -= 1
+    if tokenizer.eos_id in whole[begin:end]:
+        end = whole.index(tokenizer.eos_id, begin) + 1
+    return whole[:end]
+
+
+def _followed(
+    tokenizer: Tokenizer,
+    openai: Sequence[Mapping[str, Any]],
+    number: int,
+    tools: Sequence[Mapping[str, Any]],
+) -> list[int] | None:
+    """The template's ids with one more message, a made-up one at the end; None when refused."""
+    follows = openai[number + 1] if number + 1 < len(openai) else {"role": "user", "content": "?"}
+    try:
+        return tokenizer.encode_chat([*openai[: number + 1], follows], tools or None)
+    except InputError:
+        return None
+
+
+def _turn_end(whole: list[int], longer: list[int] | None, tokenizer: Tokenizer) -> int:
+    """Where the last special token ends in what both begin with, white space aside; 0: nowhere."""
+    pairs = zip(whole, whole if longer is None else longer, strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    end = next((n for n in range(same, 0, -1) if tokenizer.is_special(whole[n - 1])), 0)
+    return 0 if tokenizer.decode(whole[end:same]).strip() else end
 
 
 def _answer(
@@ -235,12 +265,16 @@ def _answer(
     tokenizer: Tokenizer,
     origin: str,
 ) -> list[int]:
-    """Ids of what the assistant writes, <|im_end|> included: what ``seen`` adds to ``prompt``."""
+    """Ids of what the assistant writes, its end included: what ``seen`` adds to ``prompt``."""
     if seen[: len(prompt)] == prompt:
         return seen[len(prompt) :]
-    if message.get("tool_calls"):
-        raise InputError(
-            f"{origin}: an answer with tool calls begins with white space", remedy="strip it"
+    # Did the answer's beginning merge with the line break that ends the prompt?
+    apart = [*tokenizer.encode_continuing(message["content"]), seen[-1]]
+    texts = [tokenizer.decode(ids, specials=True) for ids in (prompt + apart, seen)]
+    if texts[0] != texts[1]:
+        raise TemplateError(
+            f"{origin}: with an answer the chat template writes what came before it otherwise than "
+            "when it asks for one",
+            remedy="use a template whose prompt is how the answered conversation begins",
         )
-    # White space at the start of the answer merged with the line break that ends the prompt.
-    return [*tokenizer.encode(message["content"]), tokenizer.im_end_id]
+    return apart

@@ -19,6 +19,7 @@ from fledge.engine.request import Generation, Request, Token
 from fledge.engine.sampling import check_sampling, next_tokens
 from fledge.model.checkpoint import load_model
 from fledge.model.decoder import Decoder
+from fledge.model.gguf.magic import is_gguf
 from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.template import ENDOFTEXT, IM_END
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -207,13 +208,14 @@ def _choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
 def load_engine(
     path: str | Path, *, threads: int | None = None, dtype: str = "auto", device: str = "auto"
 ) -> Engine:
-    """The engine of the checkpoint at ``path``: a run, stage or Hugging Face directory.
+    """The engine of the checkpoint at ``path``: a run, stage or HF directory, or a GGUF file.
 
     ``threads`` bounds the cores that one operation uses (for the whole process).  ``dtype``
     "auto" is bfloat16 on a GPU that computes in it, else float32; ``device`` "auto" takes the
     GPU if any.  Raises InputError when there is no model, or a broken one.
     """
-    folder = find_checkpoint(path)
+    whole = is_gguf(path)
+    folder = Path(path) if whole else find_checkpoint(path)
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "auto":
@@ -222,6 +224,12 @@ def load_engine(
         # Older GPUs only emulate bfloat16, slower than they compute in float32.
         real = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = "bfloat16" if real else "float32"
+    if whole:
+        from fledge.model.gguf.read import GgufFile
+
+        file = GgufFile(path)
+        tokenizer = file.tokenizer()
+        return Engine(file.decoder(dtype, device=device), tokenizer, folder.stem)
     model = load_model(folder, dtype=dtype, device=device)
     return Engine(model, Tokenizer.load(folder), _name(folder))
 

@@ -2,43 +2,83 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from fledge.core.errors import InputError
+from fledge.core.errors import FledgeError, InputError
 from fledge.core.files import read_json, replacing, write_json
 from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
-from fledge.model.layout import from_huggingface, generation_config, to_huggingface
+from fledge.model.layout import (
+    from_huggingface,
+    generation_config,
+    layout_of,
+    to_huggingface,
+    to_own,
+)
 from fledge.model.locate import find_checkpoint
+from fledge.model.stored import INDEX, SINGLE, StoredTensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
-def save_model(model: Decoder, folder: Path, *, dtype: str = "float32") -> None:
-    """Write ``config.json``, ``generation_config.json`` and ``model.safetensors`` to ``folder``.
+QUANTIZED = re.compile(r"\.(qweight|qzeros|scales|g_idx|weight_scale|weight_scale_inv|SCB|absmax)$")
+"""Names that quantized checkpoints give what stands beside their numbers."""
 
-    ``dtype``: "float32", "bfloat16" or "float16".  With a tokenizer beside it the folder opens in
-    transformers and vLLM; llama.cpp reads GGUF, to which its own script converts what it knows.
+
+def save_model(
+    model: Decoder,
+    folder: Path,
+    *,
+    dtype: str = "float32",
+    max_shard_bytes: int | None = None,
+    exchange: bool = False,
+) -> None:
+    """Write ``config.json``, ``generation_config.json`` and the weights to ``folder``.
+
+    ``dtype``: "float32", "bfloat16" or "float16".  The layout is the first of Llama, Mistral,
+    Qwen 2 and Qwen 3 that says all of the model: with a tokenizer beside it the folder opens in
+    transformers and vLLM.  Where none does, it is fledge's own, or with ``exchange`` refused.
+    More than ``max_shard_bytes`` of weights become several files with an index.
+
+    All files are complete before the first takes its place: a full disk leaves a former
+    checkpoint as it was.  Raises InputError for a model whose layers were replaced (LoRA,
+    quantized), FledgeError when the disk does not take it.
     """
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known", remedy=f"use one of {', '.join(DTYPES)}")
+    _check_dtype(dtype)
+    if exchange:
+        layout_of(model.config)
+    weights = {huggingface_name(name): tensor for name, tensor in model.state_dict().items()}
+    _check_plain(model, weights)
+    shards = _shards(weights, DTYPES[dtype], max_shard_bytes)
+    names = _shard_names(len(shards))
+    config = folder / "config.json"
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        huggingface_name(name): tensor.detach().to("cpu", DTYPES[dtype]).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    write_json(folder / "config.json", to_huggingface(model.config, dtype))
-    write_json(folder / "generation_config.json", generation_config(model.config))
-    with replacing(folder / "model.safetensors") as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
-        shutil.copymode(folder / "config.json", temporary)  # save_file leaves it to the owner
+    with ExitStack() as stack:
+        # Files take their places in the reverse order: the index last.
+        if len(shards) > 1:
+            index = stack.enter_context(replacing(folder / INDEX))
+            write_json(index, _index(weights, DTYPES[dtype], shards, names))
+        written = []
+        for shard, name in zip(shards, names, strict=True):
+            written.append(stack.enter_context(replacing(folder / name)))
+            _write({key: weights[key] for key in shard}, DTYPES[dtype], written[-1])
+        write_json(config, _config_values(model.config, dtype))
+        write_json(folder / "generation_config.json", generation_config(model.config))
+        for path in written:
+            shutil.copymode(config, path)  # save_file leaves it to the owner
+    _remove_former(folder, {*names, INDEX} if len(shards) > 1 else {*names})
 
 
 def load_model(
@@ -46,22 +86,34 @@ def load_model(
 ) -> Decoder:
     """The decoder at ``path`` (a Hugging Face, stage or run directory), in evaluation mode.
 
-    Weights are converted to ``dtype``, which is also the type it computes in.  Raises InputError
-    naming the file and what is wrong with it.
+    Weights are converted to ``dtype``, which is also the type it computes in; "auto" keeps the
+    types they are stored in.  They are read tensor by tensor: memory holds one copy.  Raises
+    InputError naming the file, the tensor or key, and what is wrong with it.
     """
+    if dtype != "auto":
+        _check_dtype(dtype)
     folder = find_checkpoint(path)
-    config = from_huggingface(read_json(folder / "config.json"), folder / "config.json")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known", remedy=f"use one of {', '.join(DTYPES)}")
-    model = Decoder(config, DTYPES[dtype])
-    _fill(model, _read_weights(folder), folder)
-    return model.to(device=device, dtype=DTYPES[dtype]).eval()
+    with torch.device("meta"):  # no memory yet
+        model = Decoder(_read_config(folder))
+    with StoredTensors(folder) as stored:
+        sources = _sources(model, stored)
+        types = {name: stored.dtype(source) for name, source in sources.items()}  # all are floats
+        for name, source in sources.items():
+            wanted = types[name] if dtype == "auto" else DTYPES[dtype]
+            # A copy in any case: what stays mapped would change with the file.
+            tensor = stored.read(source).to(device, wanted, copy=True)
+            _place(model, name, tensor)
+    matrices = [types[name] for name in sources if model.get_parameter(name).ndim == 2]
+    model.compute_dtype = (
+        reduce(torch.promote_types, matrices) if dtype == "auto" else DTYPES[dtype]
+    )
+    model.cos, model.sin = model.cos.to(device), model.sin.to(device)
+    return model.eval()
 
 
 def load_config(path: Path | str) -> ModelConfig:
     """The shape of the checkpoint at ``path`` (as in ``load_model``)."""
-    folder = find_checkpoint(path)
-    return from_huggingface(read_json(folder / "config.json"), folder / "config.json")
+    return _read_config(find_checkpoint(path))
 
 
 def huggingface_name(name: str) -> str:
@@ -69,40 +121,153 @@ def huggingface_name(name: str) -> str:
     return name if name.startswith("lm_head.") else f"model.{name}"
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, sharded or not."""
-    index = folder / "model.safetensors.index.json"
-    files = [folder / "model.safetensors"]
-    if not files[0].is_file():
-        weight_map: dict[str, Any] = read_json(index)["weight_map"]
-        files = [folder / name for name in sorted(set(weight_map.values()))]
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                weights |= {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{file} cannot be read: {error}", remedy="copy it again") from None
-    return weights
+def _check_dtype(dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not known", remedy=f"use one of {', '.join(DTYPES)}")
 
 
-def _fill(model: Decoder, weights: dict[str, Tensor], folder: Path) -> None:
-    """Copy ``weights`` into ``model``; every parameter once, nothing left over."""
-    if model.lm_head is None:
-        weights.pop("lm_head.weight", None)  # some writers store the tied matrix twice
-    weights = {name: t for name, t in weights.items() if not name.endswith("rotary_emb.inv_freq")}
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            tensor = weights.pop(huggingface_name(name), None)
-            if tensor is None or tensor.shape != parameter.shape:
-                found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
-                raise InputError(
-                    f"{folder}: weight {huggingface_name(name)} {found}",
-                    remedy=f"config.json asks for shape {tuple(parameter.shape)}",
-                )
-            parameter.copy_(tensor)
-    if weights:
+def _read_config(folder: Path) -> ModelConfig:
+    """``config.json``, with the end tokens that ``generation_config.json`` names, if it does.
+
+    Chat models of others stop at more tokens than their ``config.json`` says.
+    """
+    config = from_huggingface(read_json(folder / "config.json"), folder / "config.json")
+    path = folder / "generation_config.json"
+    values = read_json(path) if path.is_file() else {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not an object", remedy="mend the file")
+    ends = values.get("eos_token_id")
+    if ends is None:
+        return config
+    ends = ends if isinstance(ends, list) else [ends]
+    if not all(type(end) is int for end in ends):
+        raise InputError(f"{path}: eos_token_id = {ends!r} is not valid", remedy="mend the file")
+    return config.model_copy(update={"eos_ids": tuple(ends)})
+
+
+def _sources(model: Decoder, stored: StoredTensors) -> dict[str, str]:
+    """The stored tensor for each parameter; every one once, of its shape, nothing left over."""
+    sources = {name: huggingface_name(name) for name, _ in model.named_parameters()}
+    used = set(sources.values())
+    if model.lm_head is None and HEAD in stored:  # the tied matrix, once or twice
+        used.add(HEAD)
+        if EMBEDDING not in stored:
+            sources["embed_tokens.weight"] = HEAD
+        elif not _same(stored, HEAD, EMBEDDING):
+            raise InputError(
+                f"{stored.file(HEAD)}: {HEAD} differs from {EMBEDDING}, but config.json ties them",
+                remedy='set "tie_word_embeddings": false there',
+            )
+    for name, parameter in model.named_parameters():
+        source, shape = sources[name], tuple(parameter.shape)
+        if source not in stored:
+            raise InputError(
+                f"{stored.folder}: tensor {source} is missing",
+                remedy=f"config.json asks for it, of shape {shape}",
+            )
+        if stored.shape(source) != shape:
+            raise InputError(
+                f"{stored.file(source)}: tensor {source} has shape {stored.shape(source)}",
+                remedy=f"config.json asks for shape {shape}",
+            )
+    left = [n for n in stored.names if n not in used and not n.endswith("rotary_emb.inv_freq")]
+    if left:
+        quantized = next((name for name in left if QUANTIZED.search(name)), None)
         raise InputError(
-            f"{folder}: weight {sorted(weights)[0]} has no place in the model",
-            remedy="only the plain Llama and Qwen3 layouts are supported",
+            f"{stored.file(left[0])}: tensor {quantized or left[0]} has no place in the model",
+            remedy="use the checkpoint that is not quantized"
+            if quantized
+            else f"config.json describes a model without it, or not all of it ({len(left)} such)",
         )
+    return sources
+
+
+def _same(stored: StoredTensors, one: str, other: str) -> bool:
+    """Whether two stored tensors are equal."""
+    if stored.shape(one) != stored.shape(other) or stored.dtype(one) != stored.dtype(other):
+        return False
+    return torch.equal(stored.read(one), stored.read(other))
+
+
+def _place(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """Make ``tensor`` the parameter ``name``."""
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, nn.Parameter(tensor))
+
+
+def _check_plain(model: Decoder, weights: dict[str, Tensor]) -> None:
+    """Raise InputError unless the weights are those of a decoder of this config."""
+    with torch.device("meta"):
+        names = {huggingface_name(name) for name in Decoder(model.config).state_dict()}
+    strange = sorted(names ^ weights.keys())
+    if strange:
+        raise InputError(
+            f"the model cannot be saved: {strange[0]} is not what its config describes",
+            remedy="merge LoRA and undo quantization first",
+        )
+
+
+def _config_values(config: ModelConfig, dtype: str) -> dict[str, Any]:
+    """``config.json``: of a Hugging Face layout where one says it all, else our own."""
+    try:
+        return to_huggingface(config, dtype)
+    except InputError:
+        return to_own(config, dtype)
+
+
+def _bytes(tensor: Tensor, dtype: torch.dtype) -> int:
+    return tensor.numel() * dtype.itemsize
+
+
+def _shards(
+    weights: dict[str, Tensor], dtype: torch.dtype, limit: int | None
+) -> Sequence[list[str]]:
+    """Names of the tensors of each file, in order, at most ``limit`` bytes (or one tensor)."""
+    if limit is not None and limit < 1:
+        raise InputError(f"max_shard_bytes = {limit} is not valid", remedy="give 1 or more")
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in weights.items():
+        size += _bytes(tensor, dtype)
+        if limit is not None and size > limit and shards[-1]:
+            shards.append([])
+            size = _bytes(tensor, dtype)
+        shards[-1].append(name)
+    return shards
+
+
+def _shard_names(count: int) -> list[str]:
+    if count == 1:
+        return [SINGLE]
+    return [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+
+
+def _index(
+    weights: dict[str, Tensor],
+    dtype: torch.dtype,
+    shards: Sequence[list[str]],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    placed = {key: name for shard, name in zip(shards, names, strict=True) for key in shard}
+    total = sum(_bytes(tensor, dtype) for tensor in weights.values())
+    return {"metadata": {"total_size": total}, "weight_map": placed}
+
+
+def _write(weights: dict[str, Tensor], dtype: torch.dtype, path: Path) -> None:
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights.items()
+    }
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise FledgeError(
+            f"{path.parent}: the weights cannot be written: {error}", remedy="free disk space"
+        ) from None
+
+
+def _remove_former(folder: Path, kept: set[str]) -> None:
+    """Delete the weights of a former checkpoint that was cut into other files."""
+    pattern = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
+    for path in folder.iterdir():
+        if pattern.fullmatch(path.name) and path.name not in kept:
+            path.unlink()

@@ -16,11 +16,14 @@ class RopeScaling(Config):
     """How RoPE reaches beyond the length it was trained on."""
 
     kind: Literal["linear", "dynamic", "llama3", "yarn"]
-    """Position interpolation (arXiv:2306.15595), dynamic NTK, Llama 3, YaRN (arXiv:2309.00071)."""
+    """Position interpolation (arXiv:2306.15595), dynamic NTK, Llama 3, YaRN (arXiv:2309.00071).
+
+    Dynamic NTK raises the base with the sequence's length, from the context on: up to there all
+    sequences share their frequencies."""
     factor: float = Field(gt=0)
     """How many times longer than ``original_context``."""
     original_context: int | None = Field(default=None, ge=1)
-    """Tokens before scaling.  None: the model's ``context``."""
+    """Tokens before scaling (linear needs none).  None: the model's ``context``."""
     low_frequency_factor: float = Field(default=1.0, gt=0)
     """llama3: wavelengths longer than ``original_context`` / this are stretched by ``factor``."""
     high_frequency_factor: float = Field(default=4.0, gt=0)
@@ -33,6 +36,15 @@ class RopeScaling(Config):
     """yarn: multiplies cosines and sines.  None: 0.1 ln(factor) + 1."""
     truncate: bool = True
     """yarn: round the bounds of the ramp to whole dimensions."""
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> RopeScaling:
+        low, high = self.low_frequency_factor, self.high_frequency_factor
+        if self.kind == "llama3" and low >= high:
+            raise ValueError(f"low_frequency_factor ({low}) must be below high ({high})")
+        if self.kind == "yarn" and self.beta_slow > self.beta_fast:
+            raise ValueError(f"beta_slow ({self.beta_slow}) exceeds beta_fast ({self.beta_fast})")
+        return self
 
 
 class ModelConfig(Config):
@@ -93,6 +105,15 @@ class ModelConfig(Config):
             raise ValueError(f"kv_heads ({self.kv_heads}) must divide heads ({self.heads})")
         if any(not 0 <= layer < self.depth for layer in self.window_layers or ()):
             raise ValueError(f"window_layers {self.window_layers} exceed depth {self.depth}")
+        return self
+
+    @model_validator(mode="after")
+    def _rope_can_be_stretched(self) -> ModelConfig:
+        kind = self.rope_scaling.kind if self.rope_scaling else None
+        if kind == "dynamic" and self.head_size < 4:
+            raise ValueError("dynamic RoPE scaling needs heads of 4 dimensions or more")
+        if kind == "yarn" and self.rope_theta <= 1:
+            raise ValueError(f"yarn needs rope_theta above 1, not {self.rope_theta}")
         return self
 
     def window_of(self, layer: int) -> int | None:

@@ -6,20 +6,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fledge.model.attention import EXPLICIT_TOKENS, Attention, causal_mask, windowed
+from fledge.model.block_attention import score_bias
 from fledge.model.cache import KVCache
 from fledge.model.config import ModelConfig
-from fledge.model.layers import Attention, Linear, RMSNorm, SwiGLU, rope_table
+from fledge.model.ffn import FeedForward
+from fledge.model.linear import Linear
+from fledge.model.norm import RMSNorm
+from fledge.model.rope import reach_of, rope_table
+
+ROPE_ROWS = 16_384
+"""Positions tabled from the start, or the context where that is less; the table grows."""
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + swiglu(norm(x)).  The residual stream is float32."""
+    """x + attention(norm(x)), then x + feed-forward(norm(x)).  The residual stream is float32."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.width, config.norm_eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
-        self.mlp = SwiGLU(config)
+        self.mlp = FeedForward(config)
 
     def forward(
         self,
@@ -37,10 +45,11 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A causal language model: RMSNorm before each block, RoPE, grouped keys, SwiGLU, no biases.
+    """A causal language model: RMSNorm before each block, RoPE, grouped keys, a gated block.
 
-    Modules bear the names of the Hugging Face layout, so ``state_dict`` needs only a prefix.
-    ``compute_dtype`` is the type of the products; weights keep theirs.
+    ``ModelConfig`` says the rest.  Modules bear the names of the Hugging Face layout, so
+    ``state_dict`` needs only a prefix.  ``compute_dtype`` is the type of the products; weights
+    keep theirs.
     """
 
     cos: Tensor
@@ -54,7 +63,8 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.lm_head = None if config.tied else Linear(config.width, config.vocab_size)
-        cos, sin = rope_table(config.context, config, torch.device("cpu"))
+        self._reach = config.context
+        cos, sin = rope_table(min(config.context, ROPE_ROWS), config, torch.device("cpu"))
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
@@ -72,18 +82,23 @@ class Decoder(nn.Module):
         """Fill the weights from ``seed``; each layer starts as the identity.
 
         Matrices and embeddings are normal with deviation 1/sqrt(inputs) (embeddings: 0.02);
-        projections back into the residual stream are zero (arXiv:2203.03466, app. D.2).
+        projections back into the residual stream are zero (arXiv:2203.03466, app. D.2), and so
+        are biases.
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, weight in self.named_parameters():
-                if name.endswith(("o_proj.weight", "down_proj.weight")):
+                if name.endswith(("o_proj.weight", "down_proj.weight", ".bias")):
                     weight.zero_()
                 elif weight.ndim == 2:
                     inner = "layers." in name
                     deviation = weight.shape[1] ** -0.5 if inner else 0.02
                     weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
         return self
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The embeddings of tokens: (B,T) int64 -> (B,T,D) float32"""
+        return F.embedding(ids, self.embed_tokens.weight).float()
 
     def hidden(
         self,
@@ -92,21 +107,27 @@ class Decoder(nn.Module):
         *,
         cache: KVCache | None = None,
         positions: Tensor | None = None,
+        embedded: Tensor | None = None,
     ) -> Tensor:
         """The normalised last hidden state, before the output matrix.
 
-        ids (B,T) int64, segments (B,T) int -> (B,T,D) in ``compute_dtype``
+        ids (B,T) int64, segments (B,T) int -> (B,T,D) in ``compute_dtype``.  ``embedded``
+        (B,T,D) float32 takes the place of ``embed(ids)``.
         """
         if cache is not None:
             positions, mask = cache.begin(ids, positions)
-            rope = self._rope(int(positions.max()) + 1)
+            rope = self._rope(int(positions.max()) + 1, cache.max_length)
             rope = (rope[0][positions.clamp(min=0)], rope[1][positions.clamp(min=0)])
+            places = positions
         else:
             mask = causal_mask(ids, segments)
-            rope = self._rope(ids.shape[1])
-        x = F.embedding(ids, self.embed_tokens.weight).float()
+            rope = self._rope(ids.shape[1], ids.shape[1])
+            places = torch.arange(ids.shape[1], device=ids.device)
+        explicit = cache is None and mask.device.type == "cpu" and ids.shape[1] <= EXPLICIT_TOKENS
+        masks = self._masks(mask, places, bias=explicit)
+        x = self.embed(ids) if embedded is None else embedded
         for number, layer in enumerate(self.layers):
-            x = layer(x, self.compute_dtype, rope, mask, cache, number)
+            x = layer(x, self.compute_dtype, rope, masks[number], cache, number)
         if cache is not None:
             cache.end()
         out: Tensor = self.norm(x)
@@ -114,7 +135,9 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(...,D) -> (...,V) float32"""
-        return F.linear(hidden, self.head.to(hidden.dtype)).float()
+        logits = F.linear(hidden, self.head.to(hidden.dtype)).float()
+        cap = self.config.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def forward(
         self,
@@ -132,18 +155,26 @@ class Decoder(nn.Module):
         """
         return self.logits(self.hidden(ids, segments, cache=cache, positions=positions))
 
-    def _rope(self, length: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the positions below ``length``; the table grows when needed."""
-        if length > self.cos.shape[0]:
-            self.cos, self.sin = rope_table(length, self.config, self.cos.device)
+    def _masks(self, mask: Tensor, places: Tensor, *, bias: bool) -> list[Tensor]:
+        """The mask of each layer, as what is added to scores if asked; one for each window."""
+        windows = [self.config.window_of(layer) for layer in range(self.config.depth)]
+        masks = {
+            w: mask if w is None else windowed(mask, places, w) for w in dict.fromkeys(windows)
+        }
+        if bias:
+            masks = {window: score_bias(mask) for window, mask in masks.items()}
+        return [masks[window] for window in windows]
+
+    def _rope(self, length: int, longest: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the positions below ``length``, for rows of up to ``longest``.
+
+        With dynamic NTK and a cache that holds more than the context, that is the length the
+        cache was made for: keys remembered early would not fit frequencies that change later.
+        """
+        reach, rows = reach_of(self.config, longest), self.cos.shape[0]
+        if length > rows or reach != self._reach or self.cos.dtype != torch.float32:
+            if length > rows:  # by half at least: decoding must not make a table for every token
+                rows = max(length, rows + rows // 2)
+            self._reach = reach
+            self.cos, self.sin = rope_table(rows, self.config, self.cos.device, reach)
         return self.cos[:length], self.sin[:length]
-
-
-def causal_mask(ids: Tensor, segments: Tensor | None) -> Tensor:
-    """What each query may see: earlier keys (of its segment).  (B,T) -> bool (B or 1,1,T,T)"""
-    T = ids.shape[1]
-    places = torch.arange(T, device=ids.device)
-    causal = places[:, None] >= places
-    if segments is None:
-        return causal[None, None]
-    return (causal & (segments[:, :, None] == segments[:, None, :])).unsqueeze(1)

@@ -31,9 +31,13 @@ def find_checkpoint(path: Path | str) -> Path:
     for folder in (path, path / "model", *(path / rung / "model" for rung in rungs)):
         if (folder / "config.json").is_file():
             if not any((folder / name).is_file() for name in WEIGHTS):
+                pickled = any(folder.glob("pytorch_model*.bin"))
                 raise InputError(
                     f"{folder} has a config.json but no model.safetensors",
-                    remedy="the copy is incomplete: copy the whole folder again",
+                    remedy="pytorch_model.bin can run code when it is opened: convert it to "
+                    "safetensors"
+                    if pickled
+                    else "the copy is incomplete: copy the whole folder again",
                 )
             return folder
     raise InputError(f"no model in {path}", remedy=_advice(path))

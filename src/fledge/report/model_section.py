@@ -1,17 +1,13 @@
-"""How the model reads and how it learnt: tokenizer view and training curves."""
+"""How the model reads: tokens a text needs, and where it is cut."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from fledge.report.gather import RunFiles, StageFiles
+from fledge.report.gather import RunFiles
 from fledge.report.html import Html, element, join, term
-from fledge.report.svg import Series, bars, line_chart, smooth
-from fledge.report.words import STAGES, count, duration, language, size
-
-TRAINING = ("pretrain", "sft", "honesty", "dpo", "ppo", "grpo")
-Point = tuple[float, float]
+from fledge.report.svg import bars
+from fledge.report.words import count, language
 
 
 def tokenizer_section(run: RunFiles) -> Html | None:
@@ -53,83 +49,3 @@ def _example(example: dict[str, Any]) -> Html:
         element("figcaption", note),
         element("div", pieces, class_="tokens", lang=example["lang"]),
     )
-
-
-def training_section(run: RunFiles) -> Html | None:
-    """Curves of every stage that trained."""
-    stages = [stage for name in TRAINING if (stage := run.stage(name))]
-    blocks = [block for stage in stages if (block := _training(stage))]
-    return join(blocks) if blocks else None
-
-
-def _training(stage: StageFiles) -> Html | None:
-    losses, measured = stage.rows("loss.jsonl"), stage.rows("logs/metrics.jsonl")
-    if not losses:
-        return None
-    validation = stage.rows("validation.jsonl")
-    english, chinese = STAGES.get(stage.name, (stage.name, ""))
-    charts = [_loss_chart(losses, validation), *_validation_charts(validation)]
-    for key, title, label in (
-        ("lr", "Learning rate", "peak rate of the matrices"),
-        ("tokens_per_second", "Speed", "tokens per second"),
-        ("grad_norm", "Gradient norm", "before clipping"),
-    ):
-        points = _points(measured, "step", key)
-        if points:
-            series = [Series(name=title, points=points, colour=3)]
-            charts.append(
-                line_chart(series, x_label="steps", y_label=label, title=title, zero=True)
-            )
-    return join(
-        element("h3", term(english, chinese)),
-        element("p", _facts(stage, losses), class_="quiet"),
-        element("div", charts, class_="charts"),
-    )
-
-
-def _loss_chart(losses: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]]) -> Html:
-    raw = _points(losses, "step", "loss")
-    series = [
-        Series(name="each step", points=raw, colour=1, faint=True),
-        Series(name="training, running mean", points=smooth(raw, max(1, len(raw) // 40))),
-    ]
-    held_out = _points(validation, "step", "loss")
-    if held_out:
-        series.append(Series(name="held out", points=held_out, colour=2, dots=True))
-    return line_chart(series, x_label="steps", y_label="nats per target token", title="Loss")
-
-
-def _validation_charts(validation: Sequence[dict[str, Any]]) -> list[Html]:
-    points = _points(validation, "step", "bits_per_byte")
-    if not points:
-        return []
-    series = [Series(name="held-out text", points=points, colour=2, dots=True)]
-    return [line_chart(series, x_label="steps", y_label="bits per byte", title="Held-out text")]
-
-
-def _points(rows: Sequence[dict[str, Any]], x: str, y: str) -> list[Point]:
-    return [
-        (float(row[x]), float(row[y]))
-        for row in rows
-        if isinstance(row.get(x), int | float) and isinstance(row.get(y), int | float)
-    ]
-
-
-def _facts(stage: StageFiles, losses: Sequence[dict[str, Any]]) -> str:
-    """What was trained, on how much, how fast."""
-    parts = []
-    if stage.count("parameters"):
-        parts.append(f"{count(stage.count('parameters'))} parameters")
-    tokens = int(losses[-1].get("tokens", 0))
-    parts.append(f"{count(losses[-1].get('step', len(losses)))} steps")
-    if tokens:
-        parts.append(f"{count(tokens)} tokens")
-    if stage.seconds:
-        parts.append(duration(stage.seconds))
-        if tokens:
-            parts.append(f"{count(tokens / stage.seconds)} tokens a second, all included")
-    if stage.manifest.get("peak_memory_bytes"):
-        parts.append(f"peak memory {size(stage.manifest['peak_memory_bytes'])}")
-    if not stage.manifest.get("finished"):
-        parts.append("not finished")
-    return " · ".join(parts)

@@ -11,9 +11,10 @@ from fledge.report.corpus_section import corpus_section
 from fledge.report.gather import RunFiles, details, read_run
 from fledge.report.html import Html, element, join, term
 from fledge.report.ladder_section import answers_section, ladder_section
-from fledge.report.model_section import tokenizer_section, training_section
+from fledge.report.model_section import tokenizer_section
 from fledge.report.origin_section import origin_section, timings_section
 from fledge.report.overview import headline, pipeline
+from fledge.report.training_section import training_section
 
 PAGE = "report.html"
 REPORT = "report.json"

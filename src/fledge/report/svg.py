@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fledge.report.html import Child, Html, element, join
+from fledge.report.html import Child, Html, element, join, term
 from fledge.report.words import compact
 
 WIDTH, HEIGHT = 500, 220
@@ -46,8 +46,23 @@ class _Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
 
+@dataclass(frozen=True)
+class Event:
+    """Something that happened at ``x``: a dashed line across a chart."""
+
+    x: float
+    what: str
+
+
 def line_chart(
-    series: Sequence[Series], *, x_label: str, y_label: str, title: str, zero: bool = False
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    chinese: str = "",
+    zero: bool = False,
+    events: Sequence[Event] = (),
 ) -> Html:
     """Lines over common axes with a legend; ``zero`` starts the y axis at 0."""
     shown = [Series(**{**vars(s), "points": thin(_finite(s.points))}) for s in series]
@@ -67,6 +82,7 @@ def line_chart(
             if min(xs) <= value <= max(xs)
         ],
         element("text", x_label, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 4, class_="axis middle"),
+        *[_event(e, x, x_label) for e in events if min(xs) <= e.x <= max(xs)],
         *[_line(s, x, y) for s in shown],
         *[_dots(s, x, y, x_label) for s in shown if not s.faint],
     ]
@@ -78,7 +94,8 @@ def line_chart(
         role="img",
         class_="chart",
     )
-    caption = element("figcaption", element("b", title), " · ", y_label, _legend(shown))
+    name = term(element("b", title), chinese)
+    caption = element("figcaption", name, " · ", y_label, _legend(shown, events))
     return element("figure", caption, picture)
 
 
@@ -196,6 +213,14 @@ def _x_tick(value: float, x: _Scale, shown: str) -> Html:
     )
 
 
+def _event(event: Event, x: _Scale, x_label: str) -> Html:
+    """A line across the chart, with a mark on top that is easy to point at."""
+    at, base = x(event.x), HEIGHT - BOTTOM
+    tip = element("title", f"{event.what} at {compact(event.x)} {x_label}")
+    path = f"M{at} {base}V{TOP}M{at - 5} {TOP - 8}L{at} {TOP}L{at + 5} {TOP - 8}Z"
+    return element("path", tip, d=path, class_="event")
+
+
 def _line(series: Series, x: _Scale, y: _Scale) -> Html:
     points = " ".join(f"{x(a)},{y(b)}" for a, b in series.points)
     look = f"line s{series.colour}" + (" faint" if series.faint else "")
@@ -220,12 +245,15 @@ def _dots(series: Series, x: _Scale, y: _Scale, x_label: str) -> Html:
     )
 
 
-def _legend(series: Sequence[Series]) -> Html:
+def _legend(series: Sequence[Series], events: Sequence[Event]) -> Html:
     named = [s for s in series if s.name and not s.faint]
-    if len(named) < 2:
-        return Html("")
     keys = [
         element("span", element("i", class_=f"key c{s.colour}"), s.name, class_="entry")
         for s in named
     ]
+    if events:
+        what = events[0].what.split(",")[0]
+        keys.append(element("span", element("i", class_="key lost"), what, class_="entry"))
+    elif len(named) < 2:
+        return Html("")
     return element("span", keys, class_="legend")

@@ -30,6 +30,16 @@ TASKS = {
 }
 """Tasks in the order of the ladder."""
 
+CURVES = {
+    "loss": ("Loss", "损失", "nats a target token"),
+    "bits_per_byte": ("Held-out text", "留出文本", "bits per byte"),
+    "lr": ("Learning rate", "学习率", "peak rate of the matrices"),
+    "grad_norm": ("Gradient norm", "梯度范数", "before clipping"),
+    "tokens_per_second": ("Speed", "速度", "tokens per second"),
+    "mfu": ("Use of the processor", "算力利用率", "% of its measured matmul peak (MFU)"),
+}
+"""Curves of training: English and Chinese title, and what is drawn."""
+
 LOWER_IS_BETTER = frozenset({"over_refusal", "bits_per_byte"})
 
 LANGUAGES = {

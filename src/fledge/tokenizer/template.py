@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Template, TemplateError
+from jinja2 import Template, TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fledge.core.errors import InputError
@@ -63,16 +66,94 @@ CHAT_TEMPLATE = """\
 """
 
 
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""The tag with which templates mark what the assistant writes."""
+
+MARKS = ("\ue002", "\ue003")
+"""Private-use characters around what the assistant writes, when a template marks it."""
+
+
+class _Generation(Extension):
+    """``{% generation %}…{% endgeneration %}``: its content, between ``MARKS`` when asked."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja2 reads this attribute)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        marked = self.call_method("_marked", [nodes.Name("mark_answers", "load")])
+        return nodes.CallBlock(marked, [], [], body).set_lineno(line)
+
+    def _marked(self, mark: bool, caller: Callable[[], str]) -> str:
+        return MARKS[0] + caller() + MARKS[1] if mark is True else caller()
+
+
+class Arguments(dict[str, Any]):
+    """Arguments of a call, which templates take for an object or add to a text as JSON."""
+
+    def __str__(self) -> str:
+        return json.dumps(self, ensure_ascii=False)
+
+    def __add__(self, other: str) -> str:
+        return str(self) + other
+
+    def __radd__(self, other: str) -> str:
+        return other + str(self)
+
+
+def _with_objects(source: str, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Messages whose calls hold arguments as objects, as other houses' templates expect."""
+    if "arguments is string" in source:
+        return [dict(message) for message in messages]  # the template takes both
+    return [
+        {**message, "tool_calls": [_with_object(call) for call in message["tool_calls"]]}
+        if message.get("tool_calls")
+        else dict(message)
+        for message in messages
+    ]
+
+
+def _with_object(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = dict(call.get("function") or {})
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            parsed = json.loads(arguments)
+        except ValueError:
+            parsed = None
+        if isinstance(parsed, dict):
+            function["arguments"] = Arguments(parsed)
+    return {**call, "function": function}
+
+
 @lru_cache(maxsize=16)
 def _compile(source: str) -> Template:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
-        extensions=["jinja2.ext.loopcontrols"],  # other houses' templates use break and continue
+        # Other houses' templates use break and continue, and mark answers.
+        extensions=["jinja2.ext.loopcontrols", _Generation],
     )
-    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _refuse
     return environment.from_string(source)
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """The filter with the options that transformers gives it."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _refuse(message: str) -> None:
@@ -85,17 +166,21 @@ def render(
     messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]] | None,
     add_generation_prompt: bool,
+    mark_answers: bool = False,
     **specials: str,
 ) -> str:
     """The conversation as text; ``specials`` are the names templates use (``eos_token``, ...).
+
+    ``mark_answers`` puts ``MARKS`` around what the template says the assistant writes.
 
     Raises InputError when the template refuses the conversation or cannot be read.
     """
     try:
         return _compile(source).render(
-            messages=messages,
+            messages=_with_objects(source, messages),
             tools=tools or None,
             add_generation_prompt=add_generation_prompt,
+            mark_answers=mark_answers,
             **specials,
         )
     except (TemplateError, ValueError, TypeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -12,9 +13,15 @@ import tokenizers
 
 from fledge.core.errors import InputError
 from fledge.core.files import read_json, write_json
-from fledge.tokenizer.template import CHAT_TEMPLATE, ENDOFTEXT, IM_END, IM_START, render
-
-_NEEDS_SHIELD = re.compile("<[|/t]|\ue000")
+from fledge.tokenizer.template import (
+    CHAT_TEMPLATE,
+    ENDOFTEXT,
+    GENERATION,
+    IM_END,
+    IM_START,
+    MARKS,
+    render,
+)
 
 MODEL_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -26,6 +33,29 @@ def _byte_alphabet() -> dict[str, int]:
     rest = [byte for byte in range(256) if byte not in set(plain)]
     alphabet = {chr(byte): byte for byte in plain}
     return alphabet | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+def _sentencepiece_bytes(token: str) -> bytes:
+    """The bytes of a token in SentencePiece's notation: ``<0x0A>``, or text with \u2581 = space."""
+    if re.fullmatch("<0x[0-9A-F]{2}>", token):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("\u2581", " ").encode()
+
+
+def _drop_prefix(described: dict[str, Any]) -> bool:
+    """Change a described tokenizer so that it puts no space before a text; whether it did."""
+    changed = False
+    for part in ("normalizer", "pre_tokenizer"):
+        outer = described.get(part) or {}
+        steps = outer.get("normalizers") or outer.get("pretokenizers") or [outer]
+        for step in steps:
+            if step.get("type") == "Prepend":
+                step["prepend"], changed = "", True
+            if step.get("type") == "Metaspace" and step.get("prepend_scheme") != "never":
+                step["prepend_scheme"], changed = "never", True
+            if step.get("add_prefix_space"):
+                step["add_prefix_space"], changed = False, True
+    return changed
 
 
 class Tokenizer:
@@ -40,7 +70,8 @@ class Tokenizer:
         self._plain = tokenizers.Tokenizer.from_str(model.to_str())
         self._plain.encode_special_tokens = True
         self.config = dict(config)
-        self.chat_template: str = self.config.get("chat_template") or CHAT_TEMPLATE
+        self.has_template = bool(self.config.get("chat_template"))
+        self.chat_template: str = _template_text(self.config.get("chat_template"))
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
@@ -66,6 +97,26 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         self._aware.save(str(folder / MODEL_FILE))
         write_json(folder / CONFIG_FILE, {**self.config, "chat_template": self.chat_template})
+
+    def extended(self, tokens: Sequence[str]) -> Tokenizer:
+        """This tokenizer with special ``tokens`` added behind its vocabulary, for ChatML.
+
+        <|im_end|> becomes the end token.  Ids that were there before stay what they were.
+        """
+        model = tokenizers.Tokenizer.from_str(self._aware.to_str())
+        model.add_special_tokens(
+            [tokenizers.AddedToken(token, special=True, normalized=False) for token in tokens]
+        )
+        config = {key: value for key, value in self.config.items() if key != "added_tokens_decoder"}
+        return Tokenizer(model, {**config, "eos_token": IM_END, "chat_template": CHAT_TEMPLATE})
+
+    def has_token(self, token: str) -> bool:
+        """Whether the text of a token is one."""
+        return self._aware.token_to_id(token) is not None
+
+    def is_special(self, token: int) -> bool:
+        """Whether an id stands for a special token."""
+        return token in self._special_ids
 
     @property
     def vocab_size(self) -> int:
@@ -99,6 +150,19 @@ class Tokenizer:
         """Ids of plain text; special tokens in it are read as characters."""
         return list(self._plain.encode(text, add_special_tokens=False).ids)
 
+    def encode_continuing(self, text: str) -> list[int]:
+        """``encode`` of a text that goes on where another ended: no space is put before it."""
+        return list(self._continuing.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def _continuing(self) -> tokenizers.Tokenizer:
+        described = json.loads(self._aware.to_str())
+        if not _drop_prefix(described):
+            return self._plain
+        model = tokenizers.Tokenizer.from_str(json.dumps(described))
+        model.encode_special_tokens = True
+        return model
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` of many texts, on all cores."""
         batch = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -131,6 +195,7 @@ class Tokenizer:
         tools: Sequence[Mapping[str, Any]] | None = None,
         *,
         add_generation_prompt: bool = False,
+        mark_answers: bool = False,
     ) -> str:
         """OpenAI-style messages as the text the model reads."""
         return render(
@@ -138,9 +203,40 @@ class Tokenizer:
             messages,
             tools,
             add_generation_prompt,
-            bos_token="",
-            eos_token=IM_END,
+            mark_answers=mark_answers,
+            bos_token=self._named("bos_token", ""),
+            eos_token=self._named("eos_token", IM_END),
         )
+
+    def _named(self, name: str, otherwise: str) -> str:
+        """The text of a token that ``tokenizer_config.json`` names."""
+        value = self.config.get(name)
+        text = value.get("content") if isinstance(value, Mapping) else value
+        return text if isinstance(text, str) else otherwise
+
+    @cached_property
+    def eos_id(self) -> int | None:
+        """The id of the end token that ``tokenizer_config.json`` names, if there is one."""
+        found = self._aware.token_to_id(self._named("eos_token", ""))
+        return None if found is None else int(found)
+
+    @property
+    def padding_id(self) -> int:
+        """An id to fill rows with, never learnt: <|endoftext|>, the end token or 0."""
+        if self.has_token(ENDOFTEXT):
+            return self.endoftext_id
+        return self.eos_id or 0
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """The id that stands for what the vocabulary cannot write, if there is one."""
+        token = json.loads(self._aware.to_str())["model"].get("unk_token")
+        return self._aware.token_to_id(token) if token else None
+
+    @property
+    def marks_answers(self) -> bool:
+        """Whether the chat template says what the assistant writes (``{% generation %}``)."""
+        return GENERATION.search(self.chat_template) is not None
 
     def encode_chat(
         self,
@@ -150,11 +246,24 @@ class Tokenizer:
         add_generation_prompt: bool = False,
     ) -> list[int]:
         """Ids of a conversation; special tokens inside its contents are read as characters."""
-        shielded, marks = _shield(messages)
+        shielded, marks = self._shield(messages)
         text = self.apply_chat_template(
             shielded, tools, add_generation_prompt=add_generation_prompt
         )
         return self._encode_shielded(text, marks)
+
+    def encode_marked_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[tuple[list[int], bool]]:
+        """``encode_chat`` in parts; True for those the template says the assistant writes."""
+        shielded, marks = self._shield(messages)
+        text = self.apply_chat_template(shielded, tools, mark_answers=True)
+        parts = []
+        for number, part in enumerate(re.split("|".join(MARKS), text)):
+            parts.append((self._encode_shielded(part, marks), number % 2 == 1))
+        return parts
 
     def _encode_shielded(self, text: str, marks: Mapping[str, str]) -> list[int]:
         if not marks:
@@ -166,9 +275,32 @@ class Tokenizer:
             if not found:
                 return ids + self.encode_with_specials(rest)
             position, mark = min(found)
-            ids += self.encode_with_specials(rest[:position]) + self.encode(marks[mark])
+            ids += self.encode_with_specials(rest[:position])
+            ids += self.encode_continuing(marks[mark])
             rest = rest[position + len(mark) :]
         return ids
+
+    def _shield(
+        self, messages: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        """Messages whose contents hold a special token, with those contents replaced by marks."""
+        marks: dict[str, str] = {}
+        shielded = []
+        for number, message in enumerate(messages):
+            copy = dict(message)
+            content = copy.get("content")
+            if isinstance(content, str) and self._needs_shield.search(content):
+                mark = f"\ue000{number}\ue001"  # private use: no tokenizer or template treats it
+                marks[mark] = content
+                copy["content"] = mark
+            shielded.append(copy)
+        return shielded, marks
+
+    @cached_property
+    def _needs_shield(self) -> re.Pattern[str]:
+        """What in a content could be read as a special token, or as one of our marks."""
+        own = (re.escape(token) for token in self._special_ids.values() if token)
+        return re.compile("|".join(["<[|/t]", "[\ue000-\ue003]", *own]))
 
     @cached_property
     def _special_ids(self) -> dict[int, str]:
@@ -182,22 +314,22 @@ class Tokenizer:
         table = [b""] * (max(vocabulary.values()) + 1)
         for token, i in vocabulary.items():
             if i not in self._special_ids:
-                table[i] = bytes(alphabet[c] for c in token)
+                table[i] = (
+                    bytes(alphabet[c] for c in token)
+                    if self._is_byte_level
+                    else _sentencepiece_bytes(token)
+                )
         return table
 
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        """Whether tokens are written in the byte alphabet, else with \u2581 for a space."""
+        return '"ByteLevel"' in json.dumps(json.loads(self._aware.to_str()).get("decoder"))
 
-def _shield(
-    messages: Sequence[Mapping[str, Any]],
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Messages whose contents hold a special token, with those contents replaced by marks."""
-    marks: dict[str, str] = {}
-    shielded = []
-    for number, message in enumerate(messages):
-        copy = dict(message)
-        content = copy.get("content")
-        if isinstance(content, str) and _NEEDS_SHIELD.search(content):
-            mark = f"\ue000{number}\ue001"  # private use: no tokenizer or template treats it
-            marks[mark] = content
-            copy["content"] = mark
-        shielded.append(copy)
-    return shielded, marks
+
+def _template_text(value: Any) -> str:
+    """The chat template: a text, or of a list of named ones the default; ChatML without."""
+    if isinstance(value, list):
+        named = {one.get("name"): one.get("template") for one in value if isinstance(one, dict)}
+        value = named.get("default") or next(iter(named.values()), None)
+    return value if isinstance(value, str) and value else CHAT_TEMPLATE

@@ -49,6 +49,23 @@ class Batches(Protocol):
         """Names the data and its order; a checkpoint continues only with the same."""
 
 
+class RowSource(Protocol):
+    """Rows of tokens for ever, epoch after epoch, each a pure function of its number."""
+
+    rows_per_epoch: int
+    """The same in every epoch."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read in an epoch."""
+
+    def fill(self, rows: Rows, place: int, number: int) -> None:
+        """Write row ``number``, counted from the start of training, at ``place``."""
+
+    def fingerprint(self) -> str:
+        """Names the data and the order of its rows."""
+
+
 class Rows:
     """Rows under construction: filled with numpy, handed over as a ``Batch``."""
 
@@ -57,6 +74,11 @@ class Rows:
         self.targets: NDArray[np.int64] = np.full((rows, context), fill, dtype=np.int64)
         self.segments: NDArray[np.int64] = np.full((rows, context), PADDING, dtype=np.int64)
         self.weights: NDArray[np.float32] = np.zeros((rows, context), dtype=np.float32)
+
+    def append(self, other: Rows) -> None:
+        """Put the rows of ``other`` behind."""
+        for part in ("ids", "targets", "segments", "weights"):
+            setattr(self, part, np.concatenate([getattr(self, part), getattr(other, part)]))
 
     def batch(self) -> Batch:
         """The rows as tensors that share their memory."""

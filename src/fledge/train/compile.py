@@ -15,6 +15,7 @@ from fledge.core.protocols import Progress
 from fledge.model.decoder import Decoder
 from fledge.train.batch import Batch
 from fledge.train.objective import Objective
+from fledge.train.parallel import gathered, is_spread
 
 
 def has_compiler() -> bool:
@@ -58,16 +59,25 @@ def compiled(
     """The objective as generated code, made now for the shape of ``example``.
 
     None, with a line for the user, when code cannot be generated on this machine.  The weights
-    and their gradients are as before.
+    and their gradients are as before.  Of a model that is spread over processes the layers become
+    generated code, in place: what gathers their weights stands between them.
     """
     _set_cache_folder()
     _set_compiler()
     progress.say("generating code for the training step (once a model shape, 10 to 40 s) …")
     torch.compiler.reset()  # forget models trained before: there is a limit per function
-    fast = torch.compile(objective, dynamic=False, fullgraph=True)
+    plain = [layer.forward for layer in model.layers]
+    fast = objective
+    if is_spread(model):
+        for layer in model.layers:
+            layer.forward = torch.compile(layer.forward, dynamic=False, fullgraph=True)
+    else:
+        fast = torch.compile(objective, dynamic=False, fullgraph=True)
     try:
-        fast(model, example).backward()  # type: ignore[no-untyped-call]
+        gathered(model, fast, model, example).backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # the compiler's own errors share no base class
+        for layer, forward in zip(model.layers, plain, strict=True):
+            layer.forward = forward
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         progress.say(f"cannot generate code here ({reason[:120]}); training goes on without")
         return None

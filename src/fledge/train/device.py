@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,9 +11,10 @@ import torch
 from fledge.core.errors import InputError
 from fledge.core.run import usable_cores
 from fledge.model.config import ModelConfig
+from fledge.train.allocator import keep_freed_memory
 from fledge.train.config import LoopConfig
 
-MICRO_TOKENS = {"cpu": 2048, "cuda": 65_536}
+MICRO_TOKENS = {"cpu": 4096, "cuda": 65_536}
 """Tokens of a micro-batch when none is asked for: what fits a CPU's cache, what fills a GPU."""
 
 
@@ -69,14 +71,21 @@ def worth_compiling(
     return tokens * model.training_flops_per_token / (per_core * usable_cores()) >= 60.0
 
 
+def _processes_here() -> int:
+    """Processes of this run on this machine, as torchrun says: they share its cores."""
+    text = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return int(text) if text.isdecimal() and int(text) else 1
+
+
 @contextmanager
 def arithmetic(config: LoopConfig, device: torch.device) -> Iterator[None]:
     """Threads as configured and, on CPU, sums in one order only; as before afterwards."""
     threads = torch.get_num_threads()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     deterministic = torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(config.threads or usable_cores())
+    torch.set_num_threads(config.threads or max(1, usable_cores() // _processes_here()))
     if device.type == "cpu":
+        keep_freed_memory()
         # Compiled code would else add up embedding gradients in the order threads come along.
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -12,12 +12,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class DeferredInterrupt:
     """While active, the first Ctrl-C or SIGTERM only sets ``asked``; a second one interrupts.
 
-    Either way what follows is a KeyboardInterrupt.  Outside the main thread, where Python takes
-    no signals, it does nothing.
+    ``patient``: the second does nothing either, as torchrun passes on what the terminal has sent
+    already.  What follows is a KeyboardInterrupt in any case.  Outside the main thread, where
+    Python takes no signals, it does nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
         self.asked = False
+        self._patient = patient
         self._active = threading.current_thread() is threading.main_thread()
         self._former: dict[signal.Signals, object] = {}
 
@@ -38,6 +40,6 @@ class DeferredInterrupt:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and not self._patient:
             raise KeyboardInterrupt
         self.asked = True

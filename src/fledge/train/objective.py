@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fledge.model.decoder import Decoder
 from fledge.train.batch import Batch
+from fledge.train.linear_cross_entropy import linear_cross_entropy
 
 Objective = Callable[[Decoder, Batch], Tensor]
 """(model, micro-batch) -> the summed loss, a scalar; the loop divides by the summed weights."""
@@ -25,15 +26,22 @@ def cross_entropy(z_loss: float = 0.0) -> Objective:
     """Weighted sum of token losses, plus ``z_loss`` x log(Z)^2 (arXiv:2204.02311, 5).
 
     The sum, not the mean: the loop divides the gradient by the weights of the *whole* step, so
-    micro-batches of unequal weight add up to exactly the big batch.  Logits exist for one
-    micro-batch at a time, which bounds memory as a chunked loss would, at no cost in time.
+    micro-batches of unequal weight add up to exactly the big batch.
     """
 
     def objective(model: Decoder, batch: Batch) -> Tensor:
-        logits = model.logits(model.hidden(batch.ids, batch.segments)).flatten(0, 1)  # (BT,V)
-        losses = F.cross_entropy(logits, batch.targets.flatten(), reduction="none")
-        if z_loss:
-            losses = losses + z_loss * logits.logsumexp(-1).square()
-        return (losses * batch.weights.flatten()).sum()
+        return summed_loss(model, model.hidden(batch.ids, batch.segments), batch, z_loss)
 
     return objective
+
+
+def summed_loss(model: Decoder, hidden: Tensor, batch: Batch, z_loss: float = 0.0) -> Tensor:
+    """The loss of ``cross_entropy`` from hidden states (B,T,D); the full logits never exist."""
+    return linear_cross_entropy(
+        hidden.flatten(0, 1),
+        model.head,
+        batch.targets.flatten(),
+        batch.weights.flatten(),
+        z_loss=z_loss,
+        softcap=model.config.logit_softcap,
+    )

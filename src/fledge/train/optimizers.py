@@ -1,127 +1,123 @@
-"""Muon for the matrices of the layers, AdamW for everything else."""
+"""A model and a config in, the optimizers of its weights out, each group with its peak rate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import importlib
+import logging
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from fledge.core.errors import InputError
 from fledge.model.decoder import Decoder
 from fledge.train.config import LoopConfig
+from fledge.train.ema import Average
+from fledge.train.lion import Lion
+from fledge.train.muon import Muon as Muon
+from fledge.train.rates import betas_of, weight_decays
+from fledge.train.rates import peak_rates as peak_rates
 
-POLAR_EXPRESS = (
-    (8.156554524902461, -22.48329292557795, 15.878769915207462),
-    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
-    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
-    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
-    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
-)
-"""Coefficients (a, b, c) of the five steps (arXiv:2505.16932, algorithm 1, with its margin)."""
-
-
-def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: all singular values are brought near 1.
-
-    Five odd polynomials X <- aX + (bA + cA²)X with A = XXᵀ (Polar Express, arXiv:2505.16932).
-    matrices (N,rows,columns) -> (N,rows,columns) in ``dtype``, the type the products use.
-    """
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = (matrices.mT if tall else matrices).float()
-    x = (x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)).to(dtype)
-    for a, b, c in POLAR_EXPRESS:
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+SMALLEST_8BIT = 4096
+"""Weights of a matrix from which its states are kept in 8 bits (arXiv:2110.02861, 3)."""
 
 
-class Muon(Optimizer):
-    """Momentum, orthogonalised per matrix (kellerjordan.github.io/posts/muon).
+class Groups(NamedTuple):
+    """The weights of a model by what they do; every trainable weight is in exactly one."""
 
-    Update: W <- W (1 - lr·decay) - lr · sqrt(max(1, rows/columns)) · polar(momentum), Nesterov.
-    Matrices of one shape are treated as one stack.  Momentum is float32.
-    """
+    matrices: list[nn.Parameter]
+    """Of the layers: what Muon and Lion are made for."""
+    embedding: list[nn.Parameter]
+    output: list[nn.Parameter]
+    """The output matrix when it is not the embedding."""
+    vectors: list[nn.Parameter]
+    """Weights of norms and biases."""
 
-    def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        *,
-        lr: float,
-        momentum: float = 0.95,
-        weight_decay: float = 0.0,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.dtype = dtype
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
-        for group in self.param_groups:
-            stacks: dict[torch.Size, list[Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    stacks.setdefault(parameter.shape, []).append(parameter)
-            for stack in stacks.values():
-                self._update(stack, group)
+def group_weights(model: nn.Module) -> Groups:
+    """The trainable weights by group."""
+    groups = Groups([], [], [], [])
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            getattr(groups, _group(name, weight)).append(weight)
+    return groups
 
-    def _update(self, stack: list[Tensor], group: dict[str, Any]) -> None:
-        momenta = [
-            self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-            for parameter in stack
-        ]
-        gradients = [parameter.grad for parameter in stack if parameter.grad is not None]
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        updates = orthogonalize(torch.stack(list(ahead)), self.dtype).float()
-        rows, columns = stack[0].shape
-        scale = max(1.0, rows / columns) ** 0.5
-        torch._foreach_mul_(stack, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(stack, list(updates.unbind()), alpha=-group["lr"] * scale)
+
+def _group(name: str, weight: Tensor) -> str:
+    if weight.ndim < 2:
+        return "vectors"
+    if name.startswith("layers."):
+        return "matrices"
+    return "output" if name.startswith("lm_head.") else "embedding"
 
 
 def build_optimizers(
     model: Decoder, config: LoopConfig, *, matrix_rate: float, other_rate: float
 ) -> list[Optimizer]:
-    """The optimizers of all weights; each group keeps its peak rate under "peak".
+    """The optimizers of all weights; each group has its "name" and keeps its peak rate as "peak".
 
-    Matrices of the layers follow ``config.optimizer``; embeddings, output matrix and norms
-    always AdamW without decay (what Muon cannot treat, and what should not shrink).
+    Matrices of the layers follow ``config.optimizer``; embedding, output matrix and vectors too
+    with Lion, and have AdamW otherwise: Muon cannot treat them, and 8-bit states harm embeddings
+    (arXiv:2110.02861, 2.3).  With ``config.ema`` the last one keeps the average.
     """
-    inner = [p for name, p in model.named_parameters() if _is_matrix(name, p)]
-    other = [p for name, p in model.named_parameters() if not _is_matrix(name, p)]
-    betas = (0.9, 0.95)
-    optimizers: list[Optimizer] = []
-    if config.optimizer == "muon":
-        dtype, decay = model.compute_dtype, config.weight_decay
-        optimizers.append(Muon(inner, lr=matrix_rate, weight_decay=decay, dtype=dtype))
-        groups = [{"params": other, "lr": other_rate, "weight_decay": 0.0}]
-    else:
-        groups = [
-            {"params": inner, "lr": matrix_rate, "weight_decay": config.weight_decay},
-            {"params": other, "lr": other_rate, "weight_decay": 0.0},
-        ]
-    optimizers.append(AdamW(groups, betas=betas, fused=True))
+    decays = weight_decays(config)
+    described: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "params": weights,
+            "lr": matrix_rate if name == "matrices" else other_rate,
+            "weight_decay": decays[name],
+        }
+        for name, weights in group_weights(model)._asdict().items()
+        if weights
+    ]
+    optimizers = _optimizers(described, model.compute_dtype, config)
+    if config.ema is not None:
+        optimizers.append(Average((w for g in described for w in g["params"]), config.ema))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
 
 
-def peak_rates(
-    config: LoopConfig, table: dict[str, tuple[float, float]], width: int
-) -> tuple[float, float]:
-    """Peak rates of the layers' matrices and of the rest: as configured, or from ``table``.
-
-    Rates of AdamW shrink as 1/sqrt(width / 256); Muon's suit any width.
-    """
-    matrix, other = table[config.optimizer]
-    shrink = (256 / width) ** 0.5
+def _optimizers(
+    groups: list[dict[str, Any]], dtype: torch.dtype, config: LoopConfig
+) -> list[Optimizer]:
+    """The optimizers that change the groups, that of the layers' matrices first."""
+    betas, eps = betas_of(config), config.eps
+    if config.optimizer == "lion":
+        return [Lion(groups, betas=betas)]
     if config.optimizer == "adamw":
-        matrix *= shrink
-    return config.learning_rate or matrix, config.embedding_learning_rate or other * shrink
+        return [AdamW(groups, betas=betas, eps=eps, fused=True)]
+    inner = [group for group in groups if group["name"] == "matrices"]
+    other = [group for group in groups if group["name"] != "matrices"]
+    found: list[Optimizer] = []
+    if inner and config.optimizer == "muon":
+        found.append(Muon(inner, lr=0.0, momentum=config.momentum, dtype=dtype))
+    elif inner:
+        found.append(_adamw_in_8_bits(inner, betas, eps))
+    if other:
+        found.append(AdamW(other, betas=betas, eps=eps, fused=True))
+    return found
+
+
+def _adamw_in_8_bits(
+    groups: list[dict[str, Any]], betas: tuple[float, float], eps: float
+) -> Optimizer:
+    """AdamW whose states take two bytes a weight; raises InputError without bitsandbytes."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # kernels that are not used here
+    try:
+        library = importlib.import_module("bitsandbytes.optim")
+    except Exception as error:  # it also fails where it finds no library for the GPU
+        raise InputError(
+            f'optimizer = "adamw8bit" needs bitsandbytes, which cannot be loaded ({error})',
+            remedy="pip install 'fledge[8bit]', or use adamw, lion or muon",
+        ) from None
+    optimizer: Optimizer = library.AdamW8bit(
+        groups, betas=betas, eps=eps, min_8bit_size=SMALLEST_8BIT
+    )
+    return optimizer
 
 
 def set_rate(optimizers: list[Optimizer], factor: float) -> None:
@@ -129,7 +125,3 @@ def set_rate(optimizers: list[Optimizer], factor: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-
-
-def _is_matrix(name: str, parameter: Tensor) -> bool:
-    return name.startswith("layers.") and parameter.ndim == 2

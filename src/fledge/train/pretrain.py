@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from fledge.core.errors import InputError
-from fledge.core.protocols import Progress
+from fledge.core.files import write_json
+from fledge.core.protocols import Progress, Silent
 from fledge.core.run import Outcome
-from fledge.model.checkpoint import load_model, save_model
-from fledge.model.config import derive
+from fledge.model.checkpoint import save_model
+from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
 from fledge.train.config import PretrainConfig
 from fledge.train.device import choose_device, choose_precision
 from fledge.train.loader import PackedLoader
 from fledge.train.loop import Training, train
 from fledge.train.objective import cross_entropy
-from fledge.train.optimizers import build_optimizers, peak_rates
+from fledge.train.optimizers import build_optimizers
+from fledge.train.parallel import gathered, prepare, whole_model
+from fledge.train.plan import Plan, plan
 from fledge.train.shards import TokenShards
+from fledge.train.start import starting_model, starting_shape
 from fledge.train.validate import bits_per_byte
+from fledge.train.world import World, join_world
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -32,9 +36,6 @@ TOKENIZER_FILES = (
 FINAL_TOKENS = 300_000
 """Held-out tokens, from the first document on, that the final figure reads at most."""
 
-RATES = {"muon": (0.01, 0.016), "adamw": (0.004, 0.004)}
-"""Peak rates of the layers' matrices and of the rest, at width 256; see ``peak_rates``."""
-
 
 def pretrain(
     config: PretrainConfig, tokens: Path, tokenizer: Path, out: Path, progress: Progress
@@ -43,106 +44,105 @@ def pretrain(
 
     Counts: tokens, steps, parameters.  Figure: ``pretrain.bits_per_byte`` on the validation split
     (its first ``FINAL_TOKENS``), in float32, in windows that overlap by half.  ``evals`` measures
-    a sample of it as ``base.bits_per_byte``, alike for all rungs.  Raises InputError naming what
-    is missing.
+    a sample of it as ``base.bits_per_byte``, alike for all rungs.  What the config leaves open is
+    derived, shown and written to ``out/plan.json``.  Raises InputError naming what is missing.
+    Started by torchrun, all processes call it, and the main one writes.
     """
-    check_tokenizer(tokenizer)
+    with join_world(config) as world:
+        return _pretrain(
+            config, tokens, tokenizer, out, progress if world.is_main else Silent(), world
+        )
+
+
+def _pretrain(
+    config: PretrainConfig,
+    tokens: Path,
+    tokenizer: Path,
+    out: Path,
+    progress: Progress,
+    world: World,
+) -> Outcome:
     data = TokenShards(tokens, "train")
     held_out = TokenShards(tokens, "validation")
-    model = _model(config, data, progress)
-    context = min(config.context, model.config.context)
+    shape = starting_shape(config, data, tokenizer)
+    planned = plan(config, shape, data.tokens)
     loader = PackedLoader(
         data,
-        context=context,
-        batch_rows=config.batch_rows,
+        context=config.context,
+        batch_rows=planned.batch_rows,
         seed=config.seed,
-        epochs=_epochs(config),
+        epochs=planned.epochs,
+        packing=config.packing,
+        others=[(TokenShards(Path(f), "train"), share) for f, share in config.mixture.items()],
     )
-    steps = loader.steps or _steps(config, context, data.tokens)
-    sample = config.validation_tokens or steps * config.batch_rows * context // 200
-    matrix_rate, other_rate = peak_rates(config, RATES, model.config.width)
+    planned = plan(config, shape, data.tokens, steps=loader.steps)
+    _announce(planned, out, progress, world)
+    for line in loader.lines(planned.steps):
+        progress.say(f"  {line}")
+    config = config.model_copy(update={"batch_rows": planned.batch_rows})
+    model = _model(config, shape, progress)
+    prepare(model, config, world)
+    sample = config.validation_tokens or planned.tokens // 200
     job = Training(
         label="pretrain",
         model=model,
         objective=cross_entropy(config.z_loss),
         batches=loader,
-        steps=steps,
-        context=context,
-        optimizers=build_optimizers(model, config, matrix_rate=matrix_rate, other_rate=other_rate),
+        steps=planned.steps,
+        context=config.context,
+        optimizers=build_optimizers(
+            model, config, matrix_rate=planned.matrix_rate, other_rate=planned.other_rate
+        ),
         config=config,
-        validate=lambda: _curve_point(model, held_out, context, sample),
+        validate=lambda: _curve_point(model, held_out, config.context, sample, world),
         out=out,
+        world=world,
     )
     position = train(job, progress)
-    figures = _final_figures(model, held_out, context, progress)
-    save_model(model, out / "model")
-    copy_tokenizer(tokenizer, out / "model")
-    counts = {"tokens": position.tokens, "steps": job.steps}
+    trained = whole_model(model, world)
+    figures = world.first(lambda: _final_figures(trained, held_out, config.context, progress))
+    world.first(lambda: save_with_tokenizer(trained, tokenizer, out / "model"))
+    counts = {"tokens": position.tokens, "steps": job.steps, **loader.counts(job.steps)}
     return Outcome(
         counts={**counts, "parameters": model.config.parameters},
         figures=figures,
     )
 
 
-def _model(config: PretrainConfig, data: TokenShards, progress: Progress) -> Decoder:
-    """The model to start from: new weights from the seed, or the checkpoint ``init``."""
+def dry_run(config: PretrainConfig, tokens: Path, tokenizer: Path) -> Plan:
+    """What ``pretrain`` would do; steps of whole epochs are estimated, nothing is written."""
+    data = TokenShards(tokens, "train")
+    return plan(config, starting_shape(config, data, tokenizer), data.tokens)
+
+
+def _announce(planned: Plan, out: Path, progress: Progress, world: World) -> None:
+    """Show the plan, and keep it as ``plan.json``."""
+    for line in planned.lines():
+        progress.say(f"  {line}")
+    if world.is_main:
+        write_json(out / "plan.json", planned.record())
+
+
+def _model(config: PretrainConfig, shape: ModelConfig, progress: Progress) -> Decoder:
+    """The model to start from, on the device and in the precision that suit."""
     device = choose_device(config)
     dtype = choose_precision(config, device)
-    if config.init:
-        model = load_model(config.init).train()
-        if model.config.vocab_size < data.vocab_size:
-            raise InputError(
-                f"{config.init} knows {model.config.vocab_size} tokens, {data.folder} uses "
-                f"{data.vocab_size}",
-                remedy="write the tokens with the tokenizer of that model",
-            )
-    else:
-        shape = derive(
-            config.depth,
-            data.vocab_size,
-            config.context,
-            width=config.width,
-            heads=config.heads,
-            kv_heads=config.kv_heads,
-            ffn=config.ffn,
-            tied=config.tied,
-        )
-        ends = {"bos_id": data.endoftext_id, "eos_ids": (data.endoftext_id,)}
-        model = Decoder(shape.model_copy(update=ends)).initialize(config.seed)
+    model = starting_model(config, shape, progress)
     model.compute_dtype = dtype
-    shape = model.config
     progress.say(
-        f"model: {shape.depth} layers, {shape.width} wide, {shape.heads} heads "
-        f"({shape.kv_heads} for keys), ffn {shape.ffn}, vocabulary {shape.vocab_size:,}: "
-        f"{shape.parameters:,} parameters; {str(dtype).removeprefix('torch.')} on {device}"
+        f"model: {shape.parameters:,} parameters; {str(dtype).removeprefix('torch.')} on {device}"
     )
     return model.to(device)
 
 
-def _epochs(config: PretrainConfig) -> float | None:
-    """Passes over the data: as asked, one when nothing was asked, None with steps or tokens."""
-    if config.epochs is None and config.steps is None and config.tokens is None:
-        return 1.0
-    return config.epochs
-
-
-def _steps(config: PretrainConfig, context: int, available: int) -> int:
-    """Optimizer steps for ``tokens``, but at most ``max_epochs`` passes over ``available``."""
-    if config.steps:
-        return config.steps
-    wanted = config.tokens or 1
-    if config.max_epochs:
-        wanted = min(wanted, int(config.max_epochs * available))
-    return max(1, math.ceil(wanted / (config.batch_rows * context)))
-
-
 def _curve_point(
-    model: Decoder, held_out: TokenShards, context: int, tokens: int
+    model: Decoder, held_out: TokenShards, context: int, tokens: int, world: World
 ) -> dict[str, float]:
     """Bits per byte for the curve: quicker than the final figure, and a little higher."""
     if not held_out.bytes:
         return {}
-    figure = bits_per_byte(model, held_out, context=context, stride=context, tokens=tokens)
+    measure = partial(bits_per_byte, context=context, stride=context, tokens=tokens, world=world)
+    figure = gathered(model, measure, model, held_out)
     return {"bits_per_byte": figure}
 
 
@@ -167,10 +167,10 @@ def _final_figures(
     return {"pretrain.bits_per_byte": figure}
 
 
-def check_tokenizer(source: Path) -> None:
-    """Raise InputError when there is no tokenizer: before training, not after."""
-    if not (source / "tokenizer.json").is_file():
-        raise InputError(f"{source} has no tokenizer.json", remedy="name a tokenizer folder")
+def save_with_tokenizer(model: Decoder, tokenizer: Path, folder: Path) -> None:
+    """Write a model folder that is ready for use."""
+    save_model(model, folder)
+    copy_tokenizer(tokenizer, folder)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:

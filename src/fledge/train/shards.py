@@ -7,6 +7,7 @@ what there is.  Every document begins with <|endoftext|>.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from fledge.core.files import read_json, value_digest
 class TokenShards:
     """The documents of one split, memory-mapped.
 
-    ``lengths`` (N,) tokens of each document.  Raises InputError naming what is missing or broken.
+    ``lengths`` (N,) tokens of each document; ``tokenizer`` the digest of the tokenizer they were
+    written with, empty when unknown.  Raises InputError naming what is missing or broken.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -32,6 +34,7 @@ class TokenShards:
             self.bytes = int(described["bytes"])
             self.vocab_size = int(index["vocab_size"])
             self.endoftext_id = int(index["endoftext_id"])
+            self.tokenizer = str(index.get("tokenizer", ""))
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"{folder / 'index.json'}: no {error} for split {split!r}",
@@ -42,6 +45,9 @@ class TokenShards:
         self._digest = value_digest(index)
         self._tokens = [_load(path) for path in paths]
         self._offsets = [_load(path.with_suffix(".offsets.npy")) for path in paths]
+        self._paths = paths
+        for path, tokens, offsets in zip(paths, self._tokens, self._offsets, strict=True):
+            _check(path, tokens, offsets)
         counts = [len(offsets) - 1 for offsets in self._offsets]
         self._first = np.cumsum([0, *counts])  # number of the first document of each shard
         lengths = [np.diff(offsets) for offsets in self._offsets]
@@ -62,10 +68,18 @@ class TokenShards:
         return f"{self.split}:{self._digest}"
 
     def read(self, document: int, start: int, stop: int) -> NDArray[Any]:
-        """Tokens [start, stop) of a document."""
+        """Tokens [start, stop) of a document, fewer at its end; InputError for a foreign token."""
         shard = int(np.searchsorted(self._first, document, side="right")) - 1
         begin = int(self._offsets[shard][document - self._first[shard]])
-        return np.asarray(self._tokens[shard][begin + start : begin + stop])
+        end = min(begin + stop, int(self._offsets[shard][document - self._first[shard] + 1]))
+        tokens = np.asarray(self._tokens[shard][begin + start : end])
+        if len(tokens) and int(tokens.max()) >= self.vocab_size:
+            raise InputError(
+                f"{self._paths[shard]}: document {document} holds token {int(tokens.max())}, the "
+                f"vocabulary of {self.folder / 'index.json'} has {self.vocab_size}",
+                remedy="write the tokens again: fledge tokens",
+            )
+        return tokens
 
     def document_bytes(self) -> NDArray[np.int64]:
         """UTF-8 bytes of the text of each document, (N,)."""
@@ -110,6 +124,36 @@ class Stream:
             owners[at - begin : stop - begin] = document
             at, place = stop, place + 1
         return tokens, owners
+
+
+def check_alike(shards: Sequence[TokenShards]) -> None:
+    """Raise InputError naming two folders that were written with different tokenizers."""
+    first = shards[0]
+    for other in shards[1:]:
+        for what, ours, theirs in (
+            ("a vocabulary of", first.vocab_size, other.vocab_size),
+            ("<|endoftext|> as token", first.endoftext_id, other.endoftext_id),
+            ("the tokenizer", first.tokenizer, other.tokenizer),
+        ):
+            if ours != theirs and ours != "" and theirs != "":
+                raise InputError(
+                    f"{first.folder} has {what} {str(ours)[:12]}, {other.folder} "
+                    f"{str(theirs)[:12]}: they cannot be mixed",
+                    remedy="write both with the same tokenizer: fledge tokens",
+                )
+
+
+def _check(path: Path, tokens: NDArray[Any], offsets: NDArray[Any]) -> None:
+    """Raise InputError when a shard's two files do not belong together."""
+    problem = ""
+    if tokens.ndim != 1 or tokens.dtype.kind not in "ui":
+        problem = f"holds {tokens.dtype} of shape {tokens.shape}, not token ids"
+    elif offsets.ndim != 1 or offsets.dtype.kind not in "ui" or not len(offsets):
+        problem = "its offsets are no list of numbers"
+    elif int(offsets[0]) != 0 or int(offsets[-1]) != len(tokens) or (np.diff(offsets) < 0).any():
+        problem = f"has {len(tokens)} tokens, its offsets reach from {offsets[0]} to {offsets[-1]}"
+    if problem:
+        raise InputError(f"token shard {path} {problem}", remedy="write the tokens again")
 
 
 def _load(path: Path) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from fledge.model.decoder import Decoder
 from fledge.train.batch import Batch, Rows
 from fledge.train.objective import token_losses
 from fledge.train.shards import Stream, TokenShards
+from fledge.train.world import ALONE, World
 
 TOKENS = 4096
 """Tokens of a batch: bounds the memory that logits take."""
@@ -25,6 +26,7 @@ def bits_per_byte(
     stride: int,
     tokens: int | None = None,
     advance: Callable[[float], None] = lambda tokens: None,
+    world: World = ALONE,
 ) -> float:
     """Code length of the documents' text under the model, in bits per UTF-8 byte.
 
@@ -32,7 +34,8 @@ def bits_per_byte(
     tokens; a token is counted once, in the first window that predicts it, so all but the first
     window's have at least ``context - stride`` tokens before them (of their own document only).
     <|endoftext|> is not counted: it is no text.  ``tokens`` reads only the first documents,
-    until they hold that many; ``advance`` is told how many were counted.
+    until they hold that many; ``advance`` is told how many were counted.  The processes of
+    ``world`` read different windows, and all get the result.
     """
     reach = np.cumsum(shards.lengths)
     documents = shards.documents
@@ -41,12 +44,12 @@ def bits_per_byte(
     stream = Stream(shards, np.arange(documents))
     nats = 0.0
     with torch.no_grad():
-        for batch in _windows(stream, context, stride, shards.endoftext_id):
+        for batch, counted in world.deal(_windows(stream, context, stride, shards.endoftext_id)):
             batch = batch.to(model.device)
             losses = token_losses(model, batch).double()
             nats += float((losses * batch.weights).sum())
-            advance(float(batch.weights.sum()))
-    return nats / math.log(2) / int(shards.document_bytes()[:documents].sum())
+            advance(counted)
+    return world.sums(nats)[0] / math.log(2) / int(shards.document_bytes()[:documents].sum())
 
 
 def _windows(stream: Stream, context: int, stride: int, endoftext: int) -> Iterator[Batch]:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from fledge.core.errors import InputError
 from fledge.data.conversations import Rendered
@@ -21,7 +20,8 @@ class ConversationLoader:
     """Rows of ``context`` tokens, each holding whole conversations that do not see each other.
 
     Each epoch packs and shuffles anew by (seed, epoch); every conversation occurs once in it.
-    ``replay`` fills the last ``replay_rows`` of each batch with pretraining text.  Past
+    Segments are numbered by conversation and epoch, so no number comes twice (NEFTune draws by
+    it).  ``replay`` fills the last ``replay_rows`` of each batch with pretraining text.  Past
     ``epochs`` rows are empty, which fills up the last batch.
     """
 
@@ -68,30 +68,33 @@ class ConversationLoader:
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of ``step``."""
-        batch = self.rows(range(step * self.own_rows, (step + 1) * self.own_rows))
-        if self._replay is None or not self._replay_rows:
-            return batch
-        first = step * self._replay_rows
-        other = self._replay.rows(range(first, first + self._replay_rows))
-        return Batch(*(torch.cat(pair) for pair in zip(batch, other, strict=True)))
+        rows = self.unfinished(range(step * self.own_rows, (step + 1) * self.own_rows))
+        if self._replay is not None and self._replay_rows:
+            first = step * self._replay_rows
+            rows.append(self._replay.unfinished(range(first, first + self._replay_rows)))
+        return rows.batch()
 
     def rows(self, numbers: Iterable[int]) -> Batch:
         """The rows with these numbers, counted from the start of training."""
+        return self.unfinished(numbers).batch()
+
+    def unfinished(self, numbers: Iterable[int]) -> Rows:
+        """The rows with these numbers, as arrays."""
         numbers = list(numbers)
         rows = Rows(len(numbers), self.context, self._fill_id)
         for place, number in enumerate(numbers):
             if self._limit is None or number < self._limit:
                 epoch, row = divmod(number, self.rows_per_epoch)
-                self._fill(rows, place, self._epoch(epoch)[row])
-        return rows.batch()
+                self._fill(rows, place, self._epoch(epoch)[row], epoch)
+        return rows
 
-    def _fill(self, rows: Rows, place: int, items: Sequence[int]) -> None:
-        start = 0
+    def _fill(self, rows: Rows, place: int, items: Sequence[int], epoch: int) -> None:
+        start, segment = 0, epoch * len(self.conversations)
         for item in items:
             conversation, stop = self.conversations[item], start + self._lengths[item]
             rows.ids[place, start:stop] = conversation.ids[:-1]
             rows.targets[place, start:stop] = conversation.ids[1:]
-            rows.segments[place, start:stop] = item
+            rows.segments[place, start:stop] = segment + item
             rows.weights[place, start:stop] = conversation.mask[1:]
             start = stop
 

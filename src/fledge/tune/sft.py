@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from fledge.core.errors import InputError
-from fledge.core.protocols import Progress
+from fledge.core.files import read_json, write_json
+from fledge.core.protocols import Progress, Silent
 from fledge.core.run import Outcome
-from fledge.data.conversations import Rendered, read_conversations, render
+from fledge.data.conversations import Rendered
 from fledge.model.checkpoint import load_model, save_model
 from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
@@ -21,12 +22,18 @@ from fledge.train.device import choose_device, choose_precision
 from fledge.train.loader import PackedLoader
 from fledge.train.loop import Training, train
 from fledge.train.objective import cross_entropy, token_losses
-from fledge.train.optimizers import build_optimizers, peak_rates
+from fledge.train.optimizers import build_optimizers
+from fledge.train.parallel import gathered, prepare, whole_model
 from fledge.train.pretrain import copy_tokenizer
+from fledge.train.rates import peak_rates
 from fledge.train.shards import TokenShards
 from fledge.train.validate import TOKENS
+from fledge.train.world import ALONE, World, join_world
 from fledge.tune.config import SftConfig
 from fledge.tune.loader import ConversationLoader
+from fledge.tune.material import Material, gather
+from fledge.tune.neftune import noisy
+from fledge.tune.vocabulary import Speaker, teach_turns
 
 RATES = {"muon": (0.005, 0.002), "adamw": (0.001, 0.001)}
 """Peak rates of the layers' matrices and of the rest, at width 256."""
@@ -36,27 +43,6 @@ EPOCHS = 2.0
 
 MEASURED = 256
 """Held-out conversations read for a point of the curve, at most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """Conversations ready to be learnt, and what became of the others."""
-
-    trained: list[Rendered]
-    held_out: list[Rendered]
-    read: int
-    dropped_overlong: int
-    truncated: int
-
-    def counts(self) -> dict[str, int]:
-        """For the manifest."""
-        return {
-            "conversations": self.read,
-            "trained": len(self.trained),
-            "held_out": len(self.held_out),
-            "dropped_overlong": self.dropped_overlong,
-            "truncated": self.truncated,
-        }
 
 
 def sft(
@@ -71,103 +57,108 @@ def sft(
     """Fine-tune the model at ``base`` on assistants' words; the checkpoint goes to ``out/model``.
 
     ``tokens``: token shards for ``replay_share``.  Counts: conversations read, trained, held_out,
-    dropped_overlong, truncated; tokens, target_tokens, steps, parameters.  Figure: ``sft.loss``,
-    nats a target token on the held-out conversations.  Raises InputError naming what is wrong.
+    dropped by reason, truncated; tokens, target_tokens, steps, new_tokens, parameters.  Figures:
+    ``sft.loss_before`` and ``sft.loss``, nats a target token on the held-out conversations before
+    and after.  Raises InputError naming what is wrong.  Started by torchrun, all processes call
+    it, and the main one writes.
     """
+    with join_world(config) as world:
+        heard = progress if world.is_main else Silent()
+        return _sft(config, base, conversations, out, heard, tokens, world)
+
+
+def _sft(
+    config: SftConfig,
+    base: Path,
+    conversations: Sequence[Path],
+    out: Path,
+    progress: Progress,
+    tokens: Path | None,
+    world: World,
+) -> Outcome:
     source = find_checkpoint(base)
-    tokenizer = Tokenizer.load(source)
-    model = _model(config, source, tokenizer)
+    speaker = _speaker(config, source, progress)
+    model, tokenizer = speaker.model, speaker.tokenizer
     context = _context(config, model)
     material = gather(config, conversations, tokenizer, context, progress)
+    model.config = model.config.model_copy(update=_ends(model, tokenizer, material))
     loader = _loader(config, material, tokenizer, context, tokens)
+    before = world.first(lambda: _before(model, material, context, out))
+    prepare(model, config, world)
+    job = _job(config, model, material, loader, context, out, world)
+    position = train(job, progress)
+    trained = whole_model(model, world)
+    trained.compute_dtype = torch.float32
+    after = world.first(lambda: held_out_loss(trained, material.held_out, context))
+    world.first(lambda: _save(trained, source, speaker, out / "model"))
+    counts = {"tokens": position.tokens, "target_tokens": position.targets, "steps": job.steps}
+    return Outcome(
+        counts={
+            **material.counts(),
+            **counts,
+            "new_tokens": len(speaker.added),
+            "parameters": model.config.parameters,
+        },
+        figures={**before, **{f"sft.{name}": value for name, value in after.items()}},
+    )
+
+
+def _job(
+    config: SftConfig,
+    model: Decoder,
+    material: Material,
+    loader: ConversationLoader,
+    context: int,
+    out: Path,
+    world: World,
+) -> Training:
+    """What the training loop is given."""
     matrix_rate, other_rate = peak_rates(config, RATES, model.config.width)
-    job = Training(
+    return Training(
         label="sft",
         model=model,
-        objective=cross_entropy(config.z_loss),
+        objective=noisy(cross_entropy(config.z_loss), config.neftune_alpha, config.seed),
         batches=loader,
         steps=loader.steps or config.steps or 1,
         context=context,
         optimizers=build_optimizers(model, config, matrix_rate=matrix_rate, other_rate=other_rate),
         config=config,
-        validate=lambda: held_out_loss(model, material.held_out[:MEASURED], context),
+        validate=lambda: gathered(
+            model, held_out_loss, model, material.held_out[:MEASURED], context, world
+        ),
         out=out,
-    )
-    position = train(job, progress)
-    model.compute_dtype = torch.float32
-    figures = {f"sft.{k}": v for k, v in held_out_loss(model, material.held_out, context).items()}
-    save_model(model, out / "model")
-    copy_tokenizer(source, out / "model")
-    counts = {"tokens": position.tokens, "target_tokens": position.targets, "steps": job.steps}
-    return Outcome(
-        counts={**material.counts(), **counts, "parameters": model.config.parameters},
-        figures=figures,
+        world=world,
     )
 
 
-def gather(
-    config: SftConfig,
-    files: Sequence[Path],
-    tokenizer: Tokenizer,
-    context: int,
-    progress: Progress,
-) -> Material:
-    """Read and render all conversations, deal with the overlong ones, hold a share out.
+def _save(model: Decoder, source: Path, speaker: Speaker, folder: Path) -> None:
+    """Write the model folder, with the tokenizer as it was or as it was taught."""
+    save_model(model, folder)
+    copy_tokenizer(source, folder)
+    if speaker.added or not speaker.tokenizer.has_template:
+        speaker.tokenizer.save(folder)
 
-    Raises InputError when none is left.
+
+def _before(model: Decoder, material: Material, context: int, out: Path) -> dict[str, float]:
+    """The held-out loss of the base model; kept in ``out/state`` for a run that is resumed."""
+    path = out / "state" / "before.json"
+    if path.is_file():
+        return dict(read_json(path))
+    dtype, model.compute_dtype = model.compute_dtype, torch.float32
+    found = held_out_loss(model, material.held_out, context)
+    model.compute_dtype = dtype
+    figures = {"sft.loss_before": found["loss"]} if found else {}
+    write_json(path, figures)
+    return figures
+
+
+def held_out_loss(
+    model: Decoder, held_out: Sequence[Rendered], context: int, world: World = ALONE
+) -> dict[str, float]:
+    """{"loss": nats a target token} on held-out conversations; empty when there are none.
+
+    The processes of ``world`` read different ones, and all get the result.
     """
-    read = dropped = truncated = 0
-    kept: list[Rendered] = []
-    with progress.bar("conversations", None, "conversations") as bar:
-        for file in files:
-            for conversation in read_conversations(file):
-                read += 1
-                whole = render(
-                    conversation.messages, tokenizer, conversation.tools, conversation.origin
-                )
-                fitting = fit(whole, context, config.overlong)
-                dropped += fitting is None
-                truncated += fitting is not None and fitting is not whole
-                if fitting is not None:
-                    kept.append(fitting)
-                bar.advance()
-    if dropped or truncated:
-        progress.say(
-            f"of {read:,} conversations, {dropped:,} are longer than {context} tokens and left "
-            f"out, {truncated:,} cut at the end of a turn"
-        )
-    if not kept:
-        raise InputError(
-            f"{', '.join(map(str, files)) or 'no file'}: none of {read} conversations fits "
-            f"{context} tokens",
-            remedy="raise context (here and in pretrain), or set overlong = 'truncate'",
-        )
-    order = np.random.Generator(np.random.PCG64([config.seed, 1])).permutation(len(kept))
-    apart = {int(i) for i in order[: int(config.held_out * len(kept))]}
-    return Material(
-        trained=[one for i, one in enumerate(kept) if i not in apart],
-        held_out=[one for i, one in enumerate(kept) if i in apart],
-        read=read,
-        dropped_overlong=dropped,
-        truncated=truncated,
-    )
-
-
-def fit(conversation: Rendered, context: int, overlong: str) -> Rendered | None:
-    """The conversation if it fits a row, its first whole turns with "truncate", or None."""
-    longest = context + 1  # the last token is a target only
-    if len(conversation.ids) <= longest:
-        return conversation
-    ends = [turn for turn in conversation.turns if turn <= longest]
-    if overlong == "drop" or not ends:
-        return None
-    return Rendered(
-        ids=conversation.ids[: ends[-1]], mask=conversation.mask[: ends[-1]], turns=ends
-    )
-
-
-def held_out_loss(model: Decoder, held_out: Sequence[Rendered], context: int) -> dict[str, float]:
-    """{"loss": nats a target token} on held-out conversations; empty when there are none."""
     if not held_out:
         return {}
     rows = max(1, TOKENS // context)
@@ -176,30 +167,36 @@ def held_out_loss(model: Decoder, held_out: Sequence[Rendered], context: int) ->
     )
     nats = targets = 0.0
     with torch.no_grad():
-        for step in range(loader.steps or 0):
-            batch = loader[step].to(model.device)
+        for batch, _ in world.deal(loader[step] for step in range(loader.steps or 0)):
+            batch = batch.to(model.device)
             nats += float((token_losses(model, batch).double() * batch.weights).sum())
             targets += float(batch.weights.sum())
+    nats, targets = world.sums(nats, targets)
     return {"loss": nats / targets}
 
 
-def _model(config: SftConfig, source: Path, tokenizer: Tokenizer) -> Decoder:
-    """The base model, told to end its answers at <|im_end|>."""
+def _speaker(config: SftConfig, source: Path, progress: Progress) -> Speaker:
+    """The base model and its tokenizer, with a chat template whose tokens both know."""
     model = load_model(source).train()
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise InputError(
-            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model knows "
-            f"{model.config.vocab_size}",
-            remedy="use the tokenizer the model was trained with",
-        )
-    ends = {
-        "eos_ids": (tokenizer.im_end_id, tokenizer.endoftext_id),
-        "pad_id": tokenizer.endoftext_id,
-    }
-    model.config = model.config.model_copy(update=ends)
+    try:
+        speaker = teach_turns(model, Tokenizer.load(source), progress)
+    except InputError as error:
+        raise InputError(f"{source}: {error.message}", remedy=error.remedy) from None
     device = choose_device(config)
-    model.compute_dtype = choose_precision(config, device)
-    return model.to(device)
+    speaker.model.compute_dtype = choose_precision(config, device)
+    speaker.model.to(device)
+    return speaker
+
+
+def _ends(model: Decoder, tokenizer: Tokenizer, material: Material) -> dict[str, Any]:
+    """The tokens that end an answer: those that end the turns learnt, then the model's own."""
+    taught = Counter(one.ids[turn - 1] for one in material.trained for turn in one.turns)
+    ends = [token for token, _ in taught.most_common() if tokenizer.is_special(token)]
+    own = (*model.config.eos_ids, *([tokenizer.padding_id] if not model.config.eos_ids else []))
+    return {
+        "eos_ids": tuple(dict.fromkeys((*ends, *own))),
+        "pad_id": tokenizer.padding_id if model.config.pad_id is None else model.config.pad_id,
+    }
 
 
 def _context(config: SftConfig, model: Decoder) -> int:
@@ -235,7 +232,7 @@ def _loader(
         context=context,
         batch_rows=config.batch_rows,
         seed=config.seed,
-        fill=tokenizer.endoftext_id,
+        fill=tokenizer.padding_id,
         epochs=config.epochs or (None if config.steps else EPOCHS),
         replay=replay,
         replay_rows=replay_rows,

@@ -1,0 +1,217 @@
+"""A GGUF file in, memory-mapped: its shape, its tensors one by one, its tokenizer, a Decoder."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import tokenizers
+import torch
+from torch import Tensor, nn
+
+from fledge.core.errors import InputError
+from fledge.core.protocols import Progress, Silent
+from fledge.model.config import ModelConfig
+from fledge.model.decoder import Decoder
+from fledge.model.gguf.magic import MAGIC
+from fledge.model.gguf.metadata import from_metadata
+from fledge.model.gguf.names import ROPE_FACTORS, our_name, separate, turned_heads
+from fledge.model.gguf.rebuild import from_vocabulary
+from fledge.tokenizer.tokenizer import Tokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+KINDS = ("F32", "F16", "BF16", "Q8_0")
+"""Types of tensors that are read."""
+
+_Kind = gguf.GGMLQuantizationType
+
+
+def read_gguf(path: Path | str) -> tuple[ModelConfig, Iterator[tuple[str, Tensor]]]:
+    """The shape and the tensors, as (our name, tensor): float32 for Q8_0, else as stored."""
+    file = GgufFile(path)
+    return file.config, file.tensors()
+
+
+def load_gguf(
+    path: Path | str,
+    dtype: str = "float32",
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Decoder:
+    """The decoder in a GGUF file, in evaluation mode; as ``load_model`` for directories.
+
+    Raises InputError naming the file and what is wrong with it.
+    """
+    return GgufFile(path).decoder(dtype, device=device, progress=progress)
+
+
+def gguf_tokenizer(path: Path | str) -> Tokenizer:
+    """The tokenizer in a GGUF file."""
+    return GgufFile(path).tokenizer()
+
+
+class GgufFile:
+    """An open GGUF file.  Raises InputError when it is damaged or of a kind not supported."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._reader, self.fields = _open(self.path)
+        if (self.fields.get("split.count") or 1) > 1:
+            raise InputError(
+                f"{self.path} is one part of a split GGUF",
+                remedy="join the parts with llama-gguf-split --merge",
+            )
+        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        for tensor in self._reader.tensors:
+            if tensor.tensor_type.name not in KINDS:
+                raise InputError(
+                    f"{self.path}: tensor {tensor.name} is {tensor.tensor_type.name}",
+                    remedy=f"only {', '.join(KINDS)} are read so far",
+                )
+
+    @cached_property
+    def config(self) -> ModelConfig:
+        """The shape of the model."""
+        rope = self._tensors.get(ROPE_FACTORS)
+        embedding = self._tensors.get("token_embd.weight")
+        rows = int(embedding.shape[-1]) if embedding is not None else 0
+        config = from_metadata(
+            self.fields,
+            self._tensors.keys(),
+            None if rope is None else np.array(rope.data, dtype=np.float32),
+            max(rows, 1),
+            self.path,
+        )
+        if rows == 0:
+            raise self._missing("token_embd.weight")
+        return config
+
+    @property
+    def kind(self) -> str:
+        """The type that most weights have: one of ``KINDS``."""
+        sizes: Counter[str] = Counter()
+        for tensor in self._reader.tensors:
+            sizes[tensor.tensor_type.name] += tensor.n_elements
+        return sizes.most_common(1)[0][0] if sizes else "F32"
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """(our name, tensor) one by one, rows in our order: float32 for Q8_0, else as stored."""
+        architecture = self.fields["general.architecture"]
+        for name, tensor in self._tensors.items():
+            if name == ROPE_FACTORS:
+                continue
+            ours = our_name(name)
+            if ours is None:
+                raise InputError(
+                    f"{self.path}: tensor {name} has no place in the model",
+                    remedy="only plain decoders are supported",
+                )
+            heads = turned_heads(ours, self.config) if architecture == "llama" else None
+            if heads is not None and tensor.shape[-1] != heads * self.config.head_size:
+                raise self._misshapen(name, tensor.shape[::-1])
+            yield ours, _tensor(tensor, heads)
+
+    def decoder(
+        self,
+        dtype: str = "float32",
+        *,
+        device: torch.device | str = "cpu",
+        progress: Progress | None = None,
+    ) -> Decoder:
+        """The model, in evaluation mode; it holds and computes in ``dtype``."""
+        if dtype not in DTYPES:
+            raise InputError(
+                f"dtype {dtype!r} is not known", remedy=f"use one of {', '.join(DTYPES)}"
+            )
+        with torch.device("meta"):  # no memory yet
+            model = Decoder(self.config, DTYPES[dtype])
+        places = dict(model.named_parameters())
+        count = sum(place.numel() for place in places.values())
+        with (progress or Silent()).bar("reading", count, "weights") as bar:
+            for name, tensor in self.tensors():
+                place = places.pop(name, None)
+                if place is None or place.shape != tensor.shape:
+                    raise self._misshapen(name, tensor.shape)
+                values = {name: nn.Parameter(tensor.to(device, DTYPES[dtype]))}
+                model.load_state_dict(values, strict=False, assign=True)
+                bar.advance(tensor.numel())
+        if places:
+            raise self._missing(next(iter(places)))
+        model.cos, model.sin = model.cos.to(device), model.sin.to(device)
+        return model.eval()
+
+    def tokenizer_files(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(tokenizer.json, tokenizer_config.json) as values."""
+        tokens = self.fields.get("tokenizer.ggml.tokens") or []
+        if self.fields.get("tokenizer.ggml.model") and len(tokens) != self.config.vocab_size:
+            raise InputError(
+                f"{self.path}: the tokenizer has {len(tokens)} tokens, the embedding"
+                f" {self.config.vocab_size} rows",
+                remedy="convert the model again",
+            )
+        return from_vocabulary(self.fields, self.config.context, self.path)
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, ready to use."""
+        model, config = self.tokenizer_files()
+        return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(model)), config)
+
+    def _misshapen(self, name: str, shape: Iterable[int]) -> InputError:
+        return InputError(
+            f"{self.path}: tensor {name} of shape {tuple(map(int, shape))} does not fit the shape"
+            " that the file gives the model",
+            remedy="convert the model again",
+        )
+
+    def _missing(self, name: str) -> InputError:
+        return InputError(f"{self.path}: tensor {name} is missing", remedy="copy the file again")
+
+
+class _Reader(gguf.GGUFReader):
+    """The official reader, which otherwise takes what lies beyond the end of a file for empty."""
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+        if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
+            raise ValueError("it ends too early")
+        return super()._get(offset, dtype, count, override_order)
+
+
+def _open(path: Path) -> tuple[_Reader, dict[str, Any]]:
+    """The reader and the values of all keys."""
+    if not path.is_file():
+        raise InputError(f"{path} is no file", remedy="check the path")
+    with path.open("rb") as handle:
+        magic = handle.read(4)
+    if magic != MAGIC:
+        raise InputError(f"{path} is not a GGUF file", remedy="check the file")
+    try:
+        with np.errstate(all="raise"):
+            reader = _Reader(path)
+            return reader, {name: field.contents() for name, field in reader.fields.items()}
+    except (ValueError, IndexError, KeyError, ArithmeticError, UnicodeError, TypeError) as error:
+        raise InputError(
+            f"{path} is truncated or damaged: {error}", remedy="copy the file again"
+        ) from None
+
+
+def _tensor(tensor: Any, heads: int | None) -> Tensor:
+    """One tensor of a file as torch's, rows in our order."""
+    shape = tuple(int(n) for n in reversed(tensor.shape))
+    if tensor.tensor_type == _Kind.BF16:
+        values = np.array(tensor.data).view(np.int16).reshape(shape)
+    elif tensor.tensor_type == _Kind.Q8_0:
+        values = gguf.quants.dequantize(tensor.data, _Kind.Q8_0).reshape(shape)
+    else:
+        values = np.array(tensor.data).reshape(shape)
+    if heads is not None:
+        values = separate(values, heads)
+    made = torch.from_numpy(values)
+    return made.view(torch.bfloat16) if tensor.tensor_type == _Kind.BF16 else made

@@ -1,0 +1,194 @@
+"""LoRA matrices in and out, in PEFT's layout: an adapter folder <-> the layers of a model.
+
+The folder holds ``adapter_config.json`` and ``adapter_model.safetensors``.  Names are those of
+the Hugging Face model: ``base_model.model.`` + the layer + ``.lora_A.weight``.  What an adapter
+of PEFT can ask for and we cannot do is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fledge.core.config import parse_config
+from fledge.core.errors import InputError
+from fledge.core.files import read_json, replacing, write_json
+from fledge.model.bert import stored_name
+from fledge.model.encoder import Encoder
+from fledge.model.encoder_heads import Classifier, MaskedLM
+from fledge.model.lora import adapt, linear_names, lora_layers, lora_state
+from fledge.model.lora_config import LoraConfig
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+
+PREFIX = "base_model.model."
+
+PARTS = {
+    "lora_A": "lora_A.weight",
+    "lora_B": "lora_B.weight",
+    "magnitude": "lora_magnitude_vector",
+}
+"""Our tensor of a layer -> theirs."""
+
+HARMLESS = frozenset(
+    {
+        *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora"),
+        *("peft_type", "bias", "init_lora_weights"),  # checked by value
+        *("task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping"),
+        "peft_version",
+        # Which layers were adapted is read from the names of the tensors.
+        *("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules"),
+        # Settings of methods that are off.
+        *("qalora_group_size", "megatron_core", "runtime_config"),
+    }
+)
+"""Keys of ``adapter_config.json`` that are read, or change nothing; others must be empty."""
+
+STARTS = (True, False, "gaussian", "orthogonal", "eva")
+"""Ways to start A and B that leave the frozen weights alone."""
+
+
+def save_lora(model: nn.Module, folder: Path, config: LoraConfig, *, base: str = "") -> None:
+    """Write the small matrices of ``model``, float32, to ``folder``.
+
+    ``base`` names the model they belong to, for readers.  Raises InputError without LoRA.
+    """
+    layers = lora_layers(model)
+    if not layers:
+        raise InputError("the model has no LoRA to save", remedy="add_lora first")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {}
+    for name, tensor in lora_state(model).items():
+        layer, _, part = name.rpartition(".")
+        key = f"{PREFIX}{_their_name(model, layer)}.{PARTS[part]}"
+        weights[key] = tensor.detach().to("cpu", torch.float32).contiguous()
+    write_json(folder / CONFIG_FILE, _to_peft(model, list(layers), config, base))
+    with replacing(folder / WEIGHTS_FILE) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+        shutil.copymode(folder / CONFIG_FILE, temporary)  # save_file leaves it to the owner
+
+
+def load_lora(model: nn.Module, folder: Path) -> LoraConfig:
+    """Put the matrices in ``folder`` into ``model``, frozen around them; returns their config.
+
+    Raises InputError when they do not belong to this model, naming the tensor.
+    """
+    values = read_json(folder / CONFIG_FILE)
+    weights = _read(folder / WEIGHTS_FILE)
+    theirs = {_their_name(model, name): name for name in linear_names(model)}
+    names = set()
+    for key in weights:
+        inner = key.removeprefix(PREFIX)
+        stems = [inner.removesuffix(f".{end}") for end in PARTS.values() if inner.endswith(end)]
+        if not stems or not key.startswith(PREFIX) or stems[0] not in theirs:
+            raise InputError(
+                f"{folder / WEIGHTS_FILE}: {key} has no place in the model",
+                remedy="the adapter belongs to another model, or is more than LoRA",
+            )
+        names.add(theirs[stems[0]])
+    ordered = [name for name in theirs.values() if name in names]
+    config = _from_peft(values, folder / CONFIG_FILE, ordered)
+    _check(model, ordered, weights, config, folder / WEIGHTS_FILE)
+    adapt(model, ordered, config)
+    with torch.no_grad():
+        for name, tensor in lora_state(model).items():
+            layer, _, part = name.rpartition(".")
+            tensor.copy_(weights[f"{PREFIX}{_their_name(model, layer)}.{PARTS[part]}"])
+    return config
+
+
+def _their_name(model: nn.Module, name: str) -> str:
+    """The Hugging Face name of our layer."""
+    if isinstance(model, Encoder | Classifier | MaskedLM):
+        return stored_name(name, isinstance(model, Encoder))
+    return name if name.startswith("lm_head") else f"model.{name}"
+
+
+def _to_peft(model: nn.Module, names: list[str], config: LoraConfig, base: str) -> dict[str, Any]:
+    encoder = isinstance(model, Encoder | Classifier | MaskedLM)
+    # BERT's names end alike ("output.dense"), so that each layer is named in full.
+    targets = {_their_name(model, n) if encoder else n.rpartition(".")[2] for n in names}
+    task = "FEATURE_EXTRACTION" if isinstance(model, Encoder) else None if encoder else "CAUSAL_LM"
+    return {
+        "peft_type": "LORA",
+        "task_type": task,
+        "base_model_name_or_path": base or None,
+        "inference_mode": True,
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "target_modules": sorted(targets),
+        "use_rslora": config.stabilised,
+        "use_dora": config.dora,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+    }
+
+
+def _from_peft(values: Any, path: Path, names: list[str]) -> LoraConfig:
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not an object", remedy="mend the file")
+    for key, allowed in (
+        ("peft_type", ("LORA",)),
+        ("bias", ("none",)),
+        ("init_lora_weights", STARTS),
+    ):
+        if values.get(key, allowed[0]) not in allowed:
+            raise InputError(
+                f"{path}: {key} = {values[key]!r} is not supported", remedy="train anew"
+            )
+    for key, value in values.items():
+        if value and key not in HARMLESS:
+            raise InputError(f"{path}: {key} = {value!r} is not supported", remedy="train anew")
+    fields = {
+        "rank": values.get("r"),
+        "alpha": values.get("lora_alpha"),
+        "dropout": values.get("lora_dropout", 0.0),
+        "targets": sorted({name.rpartition(".")[2] for name in names}),
+        "stabilised": values.get("use_rslora", False),
+        "dora": values.get("use_dora", False),
+    }
+    return parse_config(LoraConfig, fields, str(path))
+
+
+def _check(
+    model: nn.Module, names: list[str], weights: dict[str, Tensor], config: LoraConfig, path: Path
+) -> None:
+    """Every tensor is there with the shape the model asks for, and none too many."""
+    for name in names:
+        weight = model.get_submodule(name).weight
+        assert isinstance(weight, Tensor)
+        outputs, inputs = weight.shape
+        wanted: dict[str, tuple[int, ...]] = {
+            "lora_A": (config.rank, inputs),
+            "lora_B": (outputs, config.rank),
+        }
+        if config.dora:
+            wanted["magnitude"] = (outputs,)
+        for part, theirs in PARTS.items():
+            key = f"{PREFIX}{_their_name(model, name)}.{theirs}"
+            found = weights.get(key)
+            shape = None if found is None else tuple(found.shape)
+            if shape != wanted.get(part):
+                said = "is missing" if shape is None else f"has shape {shape}"
+                raise InputError(
+                    f"{path}: {key} {said}", remedy=f"the model asks for {wanted.get(part)}"
+                )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {error}", remedy="copy it again") from None
+    if not weights:
+        raise InputError(f"{path} holds no tensor", remedy="copy it again")
+    return weights

@@ -1,0 +1,139 @@
+"""How the model learnt: curves of every stage that trained, and what went wrong on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fledge.report.gather import RunFiles, StageFiles
+from fledge.report.html import Html, Number, element, join, table, term
+from fledge.report.svg import Event, Series, line_chart, smooth
+from fledge.report.words import CURVES, STAGES, count, duration, size
+
+TRAINING = ("pretrain", "sft", "honesty", "dpo", "ppo", "grpo")
+MOST_SPIKES = 12
+"""Rows of the table of skipped batches."""
+
+Point = tuple[float, float]
+Rows = Sequence[dict[str, Any]]
+
+
+def training_section(run: RunFiles) -> Html | None:
+    """Curves of every stage that trained."""
+    stages = [stage for name in TRAINING if (stage := run.stage(name))]
+    blocks = [block for stage in stages if (block := _training(stage))]
+    return join(blocks) if blocks else None
+
+
+def _training(stage: StageFiles) -> Html | None:
+    losses, measured = stage.rows("loss.jsonl"), stage.rows("logs/metrics.jsonl")
+    if not losses:
+        return None
+    spikes = stage.rows("logs/spikes.jsonl")
+    events = [Event(float(row["step"]), _what(row)) for row in spikes if _is_number(row, "step")]
+    validation = stage.rows("validation.jsonl")
+    charts = [_loss_chart(losses, validation, events), *_validation_chart(validation)]
+    for key in ("lr", "grad_norm", "tokens_per_second", "mfu"):
+        charts += _measured_chart(measured, key, events)
+    return join(
+        element("h3", term(*STAGES.get(stage.name, (stage.name, "")))),
+        element("p", _facts(stage, losses, measured), class_="quiet"),
+        element("div", charts, class_="charts"),
+        _spike_table(spikes),
+    )
+
+
+def _loss_chart(losses: Rows, validation: Rows, events: Sequence[Event]) -> Html:
+    raw = _points(losses, "step", "loss")
+    series = [
+        Series(name="each step", points=raw, colour=1, faint=True),
+        Series(name="training, running mean", points=smooth(raw, max(1, len(raw) // 40))),
+    ]
+    held_out = _points(validation, "step", "loss")
+    if held_out:
+        series.append(Series(name="held out", points=held_out, colour=2, dots=True))
+    return _chart("loss", series, events)
+
+
+def _validation_chart(validation: Rows) -> list[Html]:
+    points = _points(validation, "step", "bits_per_byte")
+    if not points:
+        return []
+    series = [Series(name="held-out text", points=points, colour=2, dots=True)]
+    return [_chart("bits_per_byte", series)]
+
+
+def _measured_chart(measured: Rows, key: str, events: Sequence[Event]) -> list[Html]:
+    scale = 100 if key == "mfu" else 1
+    points = [(x, scale * y) for x, y in _points(measured, "step", key)]
+    if not points:
+        return []
+    series = [Series(name=CURVES[key][0], points=points, colour=3)]
+    return [_chart(key, series, events if key == "grad_norm" else (), zero=True)]
+
+
+def _chart(
+    key: str, series: Sequence[Series], events: Sequence[Event] = (), *, zero: bool = False
+) -> Html:
+    title, chinese, label = CURVES[key]
+    return line_chart(
+        series,
+        x_label="steps",
+        y_label=label,
+        title=title,
+        chinese=chinese,
+        zero=zero,
+        events=events,
+    )
+
+
+def _spike_table(spikes: Rows) -> Html | None:
+    """Batches that were skipped, the first ones, and what was done about them."""
+    if not spikes:
+        return None
+    heads = (Number("step"), Number("batch"), "what was seen", "what was done")
+    rows = [(row.get("step"), row.get("batch"), row.get("reason"), _what(row)) for row in spikes]
+    more = len(rows) - MOST_SPIKES
+    return join(
+        element("h3", term("Batches passed over", "跳过的批次")),
+        element("p", "A step whose loss is no number or far above the usual does not reach the"
+                " weights. The batches are kept in logs/spikes.", class_="quiet"),
+        table(heads, rows[:MOST_SPIKES]),
+        element("p", f"and {count(more)} more", class_="quiet") if more > 0 else None,
+    )  # fmt: skip
+
+
+def _what(row: dict[str, Any]) -> str:
+    back = row.get("rewound_to")
+    return "batch skipped" if back is None else f"batch skipped, back to step {back}"
+
+
+def _points(rows: Rows, x: str, y: str) -> list[Point]:
+    return [(float(r[x]), float(r[y])) for r in rows if _is_number(r, x) and _is_number(r, y)]
+
+
+def _is_number(row: dict[str, Any], key: str) -> bool:
+    return isinstance(row.get(key), int | float)
+
+
+def _facts(stage: StageFiles, losses: Rows, measured: Rows) -> str:
+    """What was trained, on how much, how fast."""
+    parts = []
+    if stage.count("parameters"):
+        parts.append(f"{count(stage.count('parameters'))} parameters")
+    tokens = int(losses[-1].get("tokens", 0))
+    parts.append(f"{count(losses[-1].get('step', len(losses)))} steps")
+    if tokens:
+        parts.append(f"{count(tokens)} tokens")
+    if stage.seconds:
+        parts.append(duration(stage.seconds))
+        if tokens:
+            parts.append(f"{count(tokens / stage.seconds)} tokens a second, all included")
+    waiting = [share for _, share in _points(measured, "step", "waiting")]
+    if waiting:
+        parts.append(f"{100 * sum(waiting) / len(waiting):.1f} % of it waiting for data")
+    if stage.manifest.get("peak_memory_bytes"):
+        parts.append(f"peak memory {size(stage.manifest['peak_memory_bytes'])}")
+    if not stage.manifest.get("finished"):
+        parts.append("not finished")
+    return " · ".join(parts)

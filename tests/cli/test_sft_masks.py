@@ -1,0 +1,75 @@
+"""``fledge sft --show-masks`` shows what is learnt, without colour as well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from fledge.cli.sft import command
+from pico_model import write_pico_model
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pico_model(tmp_path_factory.mktemp("run"), stage="pretrain")
+
+
+@pytest.fixture
+def conversations(tmp_path: Path) -> Path:
+    rows = [
+        {"instruction": "何时？", "output": "1937年。"},
+        {"instruction": "When?", "output": "In\x1b[31m 1937."},
+        {"instruction": "Who? " * 200, "output": "A."},
+    ]
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(base: Path, conversations: Path, *more: str) -> str:
+    arguments = ["--model", str(base), "--conversations", str(conversations), *more]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_what_is_learnt_stands_in_brackets(base: Path, conversations: Path) -> None:
+    shown = run(base, conversations, "--show-masks", "3")
+    assert (
+        "<|im_start|>user\n何时？<|im_end|>\n<|im_start|>assistant\n⟦1937年。<|im_end|>⟧" in shown
+    )
+    assert "In\ufffd[31m 1937." in shown  # no control character reaches the terminal
+    assert "c.jsonl:3" in shown
+    assert "left out: it is longer than 96 tokens" in shown
+    assert "3 conversations" in shown
+    assert "\x1b" not in shown
+    assert "何时" in run(base, conversations, "--show-masks", "1")
+    assert "When" not in run(base, conversations, "--show-masks", "1")
+
+
+def test_as_json_every_token_is_counted(base: Path, conversations: Path) -> None:
+    shown = json.loads(run(base, conversations, "--show-masks", "3", "--json"))
+    first = shown["conversations"][0]
+    assert first["parts"][-1] == {"text": "1937年。<|im_end|>", "learnt": True}
+    assert shown["tokens"] == sum(one["tokens"] for one in shown["conversations"])
+    assert 0 < first["learnt"] < first["tokens"]
+
+
+def test_nothing_is_written_and_out_is_asked_for(
+    base: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    run(base, conversations, "--show-masks", "1")
+    assert sorted(tmp_path.rglob("*")) == before
+    from fledge.core.errors import InputError
+
+    with pytest.raises(InputError, match="--out is missing"):
+        CliRunner().invoke(
+            command,
+            ["--model", str(base), "--conversations", str(conversations)],
+            catch_exceptions=False,
+        )

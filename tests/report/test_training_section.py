@@ -1,0 +1,93 @@
+"""The training section: curves of what was measured, spikes marked, old and broken files read."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+from fledge.core.config import Config
+from fledge.core.files import write_jsonl, write_text
+from fledge.core.run import Outcome, StageFolder
+from fledge.report.gather import read_run
+from fledge.report.html import Html
+from fledge.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+from fledge.report.training_section import MOST_SPIKES, training_section
+
+LOSSES = [{"step": i, "tokens": i * 9, "loss": 5 / i} for i in range(1, 101)]
+METRICS = [
+    {
+        "step": i,
+        "loss": 5 / i,
+        "lr": 0.01,
+        "grad_norm": 0.5,
+        "tokens_per_second": 9000.0,
+        "mfu": 0.645,
+        "waiting": 0.02,
+        "memory_bytes": 10**9,
+    }
+    for i in range(10, 101, 10)
+]
+
+
+def spike(step: int, back: int | None = None) -> dict[str, Any]:
+    seen = {"step": step, "batch": step - 1, "loss": None, "grad_norm": None}
+    return {**seen, "reason": "loss nan <b>", "rewound_to": back}
+
+
+def section(run: Path, **files: list[dict[str, Any]]) -> Html:
+    place = StageFolder(run, "pretrain")
+    place.begin("key")
+    write_jsonl(place.partial / "loss.jsonl", LOSSES)
+    for name, rows in files.items():
+        write_jsonl(place.partial / "logs" / f"{name}.jsonl", rows)
+    place.finish("pretrain", Config(), {}, Outcome(), 2.0)
+    made = training_section(read_run(run))
+    assert made is not None
+    ET.fromstring(f"<div>{made}</div>")
+    return made
+
+
+def test_every_curve_is_there_in_english_and_chinese(tmp_path: Path) -> None:
+    made = section(tmp_path, metrics=METRICS)
+    for title in ("Loss", "Learning rate", "Gradient norm", "Speed", "Use of the processor"):
+        assert f"<b>{title}</b>" in made
+    for title in ("损失", "学习率", "梯度范数", "速度", "算力利用率"):
+        assert title in made
+    assert "Use of the processor: 64.5 at 50 steps" in made  # per cent
+    assert "2.0 % of it waiting for data" in made
+    assert 'class="event"' not in made
+    assert "Batches passed over" not in made
+
+
+def test_spikes_are_marked_where_they_were_and_told(tmp_path: Path) -> None:
+    made = section(tmp_path, metrics=METRICS, spikes=[spike(25), spike(60), spike(60, back=50)])
+    marks = re.findall(r"<title>(batch skipped[^<]*)</title>", made)
+    assert marks.count("batch skipped at 25 steps") == 2  # beside the losses and the norms
+    assert marks.count("batch skipped, back to step 50 at 60 steps") == 2
+    places = re.findall(
+        rf"M([\d.]+) {HEIGHT - BOTTOM}V{TOP}M[^>]*><title>batch skipped at 25", made
+    )
+    wide = WIDTH - RIGHT - LEFT  # from step 1 on the losses, from step 10 on the norms
+    assert [float(at) for at in places] == [
+        round(LEFT + wide * (25 - 1) / 99, 1),
+        round(LEFT + wide * (25 - 10) / 90, 1),
+    ]
+    assert "<td>batch skipped, back to step 50</td>" in made
+    assert "loss nan &lt;b&gt;" in made
+
+
+def test_of_many_spikes_the_first_are_told(tmp_path: Path) -> None:
+    made = section(tmp_path, spikes=[spike(i) for i in range(1, 41)])
+    assert made.count("<td>batch skipped</td>") == MOST_SPIKES
+    assert f"and {40 - MOST_SPIKES} more" in made
+
+
+def test_figures_of_older_runs_and_torn_files_are_shown_as_far_as_they_go(tmp_path: Path) -> None:
+    older = [{"step": 10, "lr": 0.01, "grad_norm": 0.5, "tokens_per_second": 9000.0}]
+    made = section(tmp_path, metrics=older, spikes=[{"reason": "a row without a step"}])
+    assert "Use of the processor" not in made
+    assert "waiting" not in made
+    write_text(tmp_path / "pretrain/logs/spikes.jsonl", '{"step": 5, "rew')
+    assert training_section(read_run(tmp_path))
