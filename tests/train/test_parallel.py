@@ -97,6 +97,9 @@ def test_generated_code_trains_spread_layers(tmp_path: Path) -> None:
     code, printed = run_several(2, tmp_path / "two", compile=True)
     assert code == 0, printed
     same_curve(one, tmp_path / "two")
+    state = Checkpoints(tmp_path / "two" / "state").load()
+    assert state is not None
+    assert state["position"]["compiled"]
 
 
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:

@@ -268,8 +268,8 @@ def test_configs_are_checked(values: dict[str, object], message: str) -> None:
 
 def test_micro_batches_divide_the_batch() -> None:
     cpu = torch.device("cpu")
-    assert choose_micro_rows(LoopConfig(batch_rows=64), 128, cpu) == 16
-    assert choose_micro_rows(LoopConfig(batch_rows=60), 128, cpu) == 15
+    assert choose_micro_rows(LoopConfig(batch_rows=64), 128, cpu) == 32
+    assert choose_micro_rows(LoopConfig(batch_rows=60), 128, cpu) == 30
     assert choose_micro_rows(LoopConfig(batch_rows=7), 100_000, cpu) == 1
     assert choose_micro_rows(LoopConfig(batch_rows=64, micro_rows=32), 128, cpu) == 32
 

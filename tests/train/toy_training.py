@@ -4,7 +4,7 @@ As a program: toy_training.py OUT KEY=VALUE…, where values are JSON: keys of L
 
     kill=[rank, step]   that process dies by kill -9 when it needs that step's batch, once
     crawl=0.1           a step takes that many seconds longer
-    full=true           the disk is full from the second state on
+    full=true           the last process's disk is full from the third state on
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def toy_training(out: Path, **options: Any) -> None:
     """Train; ``out/weights.pt`` holds the weights at the end."""
     kill, crawl = options.pop("kill", None), options.pop("crawl", 0.0)
     if options.pop("full", False):
-        _fill_disk(out)
+        _fill_disk()
     config = LoopConfig(**{**DEFAULTS, **options})
     with join_world(config) as world:
         model = Decoder(SHAPE).initialize(config.seed)
@@ -112,13 +112,13 @@ def _loss(model: Decoder) -> float:
         return float(token_losses(model, ToyBatches(Path(), None, 0.0)[10_000]).double().mean())
 
 
-def _fill_disk(out: Path) -> None:
-    """The last process meets a full disk in its second state and later."""
+def _fill_disk() -> None:
+    """The last process meets a full disk in its third state and later."""
     inner, calls = sharded_state.dcp.save, []
 
     def save(*arguments: Any, **named: Any) -> Any:
         calls.append(1)
-        if len(calls) > 1 and os.environ["RANK"] == "1":
+        if len(calls) > 2 and os.environ["RANK"] == "1":
             named["storage_writer"].write_data = _no_space
         return inner(*arguments, **named)
 

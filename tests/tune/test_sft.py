@@ -160,7 +160,10 @@ def test_replay_needs_tokens_and_mixes_them_in(
     with pytest.raises(InputError, match=r"replay_share = 0\.25 needs pretraining text"):
         run(base, [conversations], tmp_path / "none", replay_share=0.25)
     document = np.random.default_rng(0).integers(10, 300, 500).tolist()
-    tokens = write_shards(tmp_path / "tokens", {"train": [[document]]}, vocab=420)
+    foreign = write_shards(tmp_path / "foreign", {"train": [[document]]}, vocab=9999)
+    with pytest.raises(InputError, match=r"foreign has a vocabulary of 9999, .* tokenizer \d+"):
+        run(base, [conversations], tmp_path / "no", steps=1, replay_share=0.25, tokens=foreign)
+    tokens = write_shards(tmp_path / "tokens", {"train": [[document]]}, vocab=302)
     mixed = run(base, [conversations], tmp_path / "out", steps=4, replay_share=0.25, tokens=tokens)
     assert mixed.counts["target_tokens"] > 4 * 90  # a row of text a step teaches every token
 

@@ -18,8 +18,20 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "G
 
 @click.command("export")
 @click.argument("model", metavar="MODEL")
-@click.option("--format", "form", type=click.Choice(["hf", "gguf"]), required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="PATH")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["hf", "gguf"]),
+    required=True,
+    help="A directory for transformers and vLLM, or a file for llama.cpp.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="PATH",
+    help="Directory (hf) or file (gguf) to write; it appears when it is whole.",
+)
 @click.option(
     "--type",
     "--dtype",

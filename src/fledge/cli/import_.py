@@ -14,7 +14,13 @@ from fledge.cli.progress import terminal_progress
 
 @click.command("import")
 @click.argument("source", metavar="SRC")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder to write; it appears when all is well.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fledge.core.config import Config
 from fledge.core.errors import InputError
+from fledge.core.files import file_digest
 from fledge.core.protocols import Progress
 from fledge.core.run import Outcome
 from fledge.data.config import CorpusConfig, TokensConfig
@@ -115,8 +116,15 @@ def _tokens(work: Work) -> Outcome:
     from fledge.tokenizer.tokenizer import Tokenizer
 
     assert isinstance(work.config, TokensConfig)
-    tokenizer = Tokenizer.load(work.folder("tokenizer"))
-    return write_tokens(work.config, work.folder("corpus"), tokenizer, work.out, work.progress)
+    folder = work.folder("tokenizer")
+    return write_tokens(
+        work.config,
+        work.folder("corpus"),
+        Tokenizer.load(folder),
+        work.out,
+        work.progress,
+        digest=file_digest(folder / "tokenizer.json"),
+    )
 
 
 def _pretrain(work: Work) -> Outcome:

@@ -74,9 +74,12 @@ def write_tokens(
     tokenizer: TokenizerLike,
     out: Path,
     progress: Progress | None = None,
+    *,
+    digest: str = "",
 ) -> Outcome:
     """Token shards of a corpus' splits in ``out``; raises InputError when train is empty.
 
+    ``digest`` of the tokenizer's file, by which shards written with another are told apart.
     Killed and called again it starts over: encoding is quick, and half a shard is worth nothing.
     """
     progress = progress or Silent()
@@ -95,6 +98,7 @@ def write_tokens(
         "dtype": dtype.name,
         "vocab_size": tokenizer.vocab_size,
         "endoftext_id": tokenizer.endoftext_id,
+        "tokenizer": digest,
         "splits": {split.name: _summary(split) for split in splits},
     }
     write_json(out / "index.json", index)

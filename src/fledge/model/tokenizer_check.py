@@ -86,9 +86,9 @@ def _template_warnings(files: TokenizerFiles) -> list[str]:
     source = files.chat_template
     if source is None:
         return []
-    names = {name: _text(files.config.get(name)) or "" for name in ("bos_token", "eos_token")}
+    begin, end = (_text(files.config.get(name)) or "" for name in ("bos_token", "eos_token"))
     try:
-        text = render(source, CONVERSATION, None, True, **names)
+        text = render(source, CONVERSATION, None, True, bos_token=begin, eos_token=end)
     except InputError as error:
         return [f"the chat template cannot be rendered: {error.message}"]
     missing = [turn["content"] for turn in CONVERSATION if turn["content"] not in text]

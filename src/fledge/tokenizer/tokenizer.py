@@ -12,7 +12,7 @@ from typing import Any
 import tokenizers
 
 from fledge.core.errors import InputError
-from fledge.core.files import read_json, write_json
+from fledge.core.files import read_json, value_digest, write_json
 from fledge.tokenizer.template import (
     CHAT_TEMPLATE,
     ENDOFTEXT,
@@ -219,6 +219,11 @@ class Tokenizer:
         """The id of the end token that ``tokenizer_config.json`` names, if there is one."""
         found = self._aware.token_to_id(self._named("eos_token", ""))
         return None if found is None else int(found)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the vocabulary and its ids: equal for tokenizers whose ids agree."""
+        return value_digest(self._aware.get_vocab(with_added_tokens=True))
 
     @property
     def padding_id(self) -> int:

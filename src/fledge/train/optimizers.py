@@ -15,9 +15,8 @@ from fledge.model.decoder import Decoder
 from fledge.train.config import LoopConfig
 from fledge.train.ema import Average
 from fledge.train.lion import Lion
-from fledge.train.muon import Muon as Muon
+from fledge.train.muon import Muon
 from fledge.train.rates import betas_of, weight_decays
-from fledge.train.rates import peak_rates as peak_rates
 
 SMALLEST_8BIT = 4096
 """Weights of a matrix from which its states are kept in 8 bits (arXiv:2110.02861, 3)."""

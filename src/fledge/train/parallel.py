@@ -81,7 +81,7 @@ def spread(model: Decoder, world: World) -> Decoder:
         module.set_force_sum_reduction_for_comms(True)  # what gloo knows
     # FSDP gathers the outer weights (embedding, last norm, output matrix) around a forward pass.
     # An objective calls ``hidden`` and ``logits`` one after the other: all of it is one pass.
-    model.run_gathered = MethodType(_run, model)
+    model.run_gathered = MethodType(_run, model)  # type: ignore[assignment]
     register_fsdp_forward_method(model, "run_gathered")
     return model
 

@@ -103,6 +103,7 @@ def _pretrain(
     figures = world.first(lambda: _final_figures(trained, held_out, config.context, progress))
     world.first(lambda: save_with_tokenizer(trained, tokenizer, out / "model"))
     counts = {"tokens": position.tokens, "steps": job.steps, **loader.counts(job.steps)}
+    counts |= position.trouble
     return Outcome(
         counts={**counts, "parameters": model.config.parameters},
         figures=figures,

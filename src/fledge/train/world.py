@@ -15,7 +15,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -115,7 +116,8 @@ class World:
             return work()
         key = f"turn-{next(self._turns)}"
         if not self.is_main:
-            return self._await(key)
+            told: Value = self._await(key)
+            return told
         try:
             value = work()
         except BaseException:
@@ -128,7 +130,7 @@ class World:
         if self._store is not None:
             self._store.set(key, json.dumps(message))
 
-    def _await(self, key: str) -> Value:
+    def _await(self, key: str) -> Any:
         if self._store is None:
             raise FledgeError("this process cannot wait", remedy="join the world first")
         # Looking, not waiting: a wait would be deaf to Ctrl-C, and end after a while.
@@ -137,8 +139,7 @@ class World:
         message = json.loads(self._store.get(key))
         if "failed" in message:
             raise FledgeError("the main process of this run stopped", remedy="see its own message")
-        value: Value = message["value"]
-        return value
+        return message["value"]
 
 
 ALONE = World()
@@ -187,7 +188,8 @@ def join_world(config: LoopConfig) -> Iterator[World]:
     if gpu:
         torch.cuda.set_device(local_rank)
     with heard():
-        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+        board, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+        store = dist.PrefixStore(_meet(board, rank, size), board)
         dist.init_process_group(
             # Numbers on CPU are exchanged too: sums, agreements, what a checkpoint consists of.
             "cpu:gloo,cuda:nccl" if gpu else "gloo",
@@ -208,6 +210,40 @@ def join_world(config: LoopConfig) -> Iterator[World]:
     world.barrier()
     dist.destroy_process_group()
     gc.collect()
+
+
+def _meet(board: dist.Store, rank: int, size: int) -> str:
+    """A word that all processes agree on, and that no former attempt has used.
+
+    torchrun's restarts find the notes of those who died on the same board.  So each process
+    signs with a word of its own; the main one posts the list of those it sees until every
+    other has found itself in it and confirmed the main one's word.  Raises FledgeError when some
+    do not come.
+    """
+    own, others = uuid4().hex, range(1, size)
+    end = time.monotonic() + TIMEOUT.total_seconds()
+    board.set(f"here-{rank}", own)
+    while time.monotonic() < end:
+        if rank == 0:
+            seen = [_note(board, f"here-{other}") for other in others]
+            board.set("list", json.dumps([own, *seen]))
+            if all(_note(board, f"met-{other}") == own for other in others):
+                return own
+        else:
+            posted = json.loads(_note(board, "list") or "[]")
+            if len(posted) > rank and posted[rank] == own:
+                board.set(f"met-{rank}", posted[0])
+                return str(posted[0])
+        time.sleep(LOOK_SECONDS)
+    raise FledgeError(
+        f"not all of {size} processes came together within {TIMEOUT}",
+        remedy="see whether each machine runs torchrun and reaches MASTER_ADDR:MASTER_PORT",
+    )
+
+
+def _note(board: dist.Store, key: str) -> str:
+    """What is written on the board; empty when nothing is."""
+    return board.get(key).decode() if board.check([key]) else ""
 
 
 def _number(name: str, default: int) -> int:

@@ -96,6 +96,7 @@ def _sft(
         counts={
             **material.counts(),
             **counts,
+            **position.trouble,
             "new_tokens": len(speaker.added),
             "parameters": model.config.parameters,
         },
@@ -226,6 +227,12 @@ def _loader(
         wanted = max(1, round(config.replay_share * config.batch_rows))
         replay_rows = min(wanted, config.batch_rows - 1)
         shards = TokenShards(tokens, "train")
+        if shards.vocab_size > tokenizer.vocab_size:
+            raise InputError(
+                f"{tokens} has a vocabulary of {shards.vocab_size}, the base model's tokenizer "
+                f"{tokenizer.vocab_size}",
+                remedy="write the tokens with the tokenizer of the base model",
+            )
         replay = PackedLoader(shards, context=context, batch_rows=replay_rows, seed=config.seed)
     return ConversationLoader(
         material.trained,

@@ -12,7 +12,7 @@ import numpy as np
 
 from fledge.core.files import read_json
 from fledge.core.types import Message
-from fledge.data.conversations import Conversation, Rendered, TemplateError, read_conversations
+from fledge.data.conversations import Rendered, TemplateError, read_conversations
 from fledge.tokenizer.template import CHAT_TEMPLATE
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.batch import Batch
@@ -33,17 +33,21 @@ class Taught:
     tokenizer: Tokenizer
     """With the turn tokens that ``sft`` would add."""
     extended: bool
-    conversations: list[Conversation]
     rendered: list[Rendered]
     answers: list[list[Message]]
     """Of each conversation, the messages to learn."""
     overlong: int
     refused: int
 
-    @property
-    def own_template(self) -> bool:
-        """Whether tool calls are written as our template does."""
-        return self.tokenizer.chat_template == CHAT_TEMPLATE
+    def letter_by_letter(self) -> bool:
+        """Whether learnt text equals the messages' text: our template, a lossless tokenizer."""
+        contents = [message.content for answers in self.answers for message in answers]
+        kept = all(self.written(text) == text for text in contents)
+        return kept and self.tokenizer.chat_template == CHAT_TEMPLATE
+
+    def written(self, text: str) -> str:
+        """What is left of a text that went through the tokenizer: all of it, unless it is lossy."""
+        return self.tokenizer.decode(self.tokenizer.encode(text), specials=True)
 
 
 def answers_only(subject: Subject) -> Check:
@@ -51,28 +55,32 @@ def answers_only(subject: Subject) -> Check:
     name, read = "answers-only", _read(subject)
     if isinstance(read, str):
         return skipped(name, read)
-    keep = [
+    exact = read.letter_by_letter()
+    keep = [  # how another template writes tool calls is not known here
         n
         for n, answers in enumerate(read.answers)
-        if read.own_template or not any(message.tool_calls for message in answers)
+        if exact or not any(message.tool_calls for message in answers)
     ]
     if not keep:
-        return skipped(name, "tool calls only, in a template of another house")
+        return skipped(name, "tool calls only, by another template or a lossy tokenizer")
     batch = _batch(subject, [read.rendered[n] for n in keep])
-    trim = str if read.own_template else str.strip
+    trim = str if exact else str.strip
     learnt = Counter(trim(_said(targets, read.tokenizer)) for targets in _learnt(batch))
-    said = Counter(trim(_spoken(message)) for n in keep for message in read.answers[n])
+    said = Counter(
+        trim(read.written(_spoken(message))) for n in keep for message in read.answers[n]
+    )
     extra, missing = learnt - said, said - learnt
     first = next(iter([*extra, *missing]), None)
     left = (
-        f"{read.overlong} longer than the context and {read.refused} that do not fit the template"
+        f"left out: {read.overlong} longer than the context, {read.refused} that do not fit the "
+        f"template, {len(read.answers) - len(keep)} with tool calls in another's form"
     )
     return Check(
         name,
         not extra and not missing,
-        f"{sum(said.values())} answers in {len(keep)} conversations ({left} left out); stretches "
+        f"{sum(said.values())} answers in {len(keep)} conversations ({left}); stretches "
         f"learnt that are no whole answer: {sum(extra.values())}, answers not learnt: "
-        f"{sum(missing.values())}" + (f"; first: {first[:60]!r}" if first is not None else ""),
+        f"{sum(missing.values())}" + (f"; first: {first[:60]!r}" if first else ""),
     )
 
 
@@ -118,7 +126,7 @@ def _read(subject: Subject) -> Taught | str:
         return "no tokenizer"
     tokenizer, added = chat_tokenizer(subject.tokenizer)
     longest = subject.model.config.context + 1
-    kept: list[tuple[Conversation, Rendered, list[Message]]] = []
+    kept: list[tuple[Rendered, list[Message]]] = []
     overlong = refused = 0
     for path in subject.conversations:
         for conversation in islice(read_conversations(path), CONVERSATIONS):
@@ -132,16 +140,14 @@ def _read(subject: Subject) -> Taught | str:
                 overlong += 1
             elif learn:
                 answers = [conversation.messages[n] for n in sorted(learn)]
-                kept.append((conversation, rendered, answers))
+                kept.append((rendered, answers))
     if not kept:
         return f"of the conversations, {overlong} exceed {longest} tokens, {refused} the template"
-    conversations, rendereds, answers_of = (list(part) for part in zip(*kept, strict=True))
     return Taught(
         tokenizer=tokenizer,
         extended=bool(added),
-        conversations=conversations,
-        rendered=rendereds,
-        answers=answers_of,
+        rendered=[rendered for rendered, _ in kept],
+        answers=[answers for _, answers in kept],
         overlong=overlong,
         refused=refused,
     )

@@ -174,9 +174,8 @@ def _merges(fields: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[li
 
 def _frame(fields: Mapping[str, Any], tokens: list[str]) -> dict[str, Any] | None:
     """What is put around a text, as a TemplateProcessing."""
-    before = [_special(fields, tokens, "bos")] if _begins(fields) else []
-    after = [_special(fields, tokens, "eos")] if fields.get("tokenizer.ggml.add_eos_token") else []
-    before, after = [t for t in before if t], [t for t in after if t]
+    before = _special(fields, tokens, "bos") if _begins(fields) else []
+    after = _special(fields, tokens, "eos") if fields.get("tokenizer.ggml.add_eos_token") else []
     if not before and not after:
         return None
     pieces: list[Any] = []
@@ -202,11 +201,10 @@ def _begins(fields: Mapping[str, Any]) -> bool:
     return bool(fields.get("tokenizer.ggml.add_bos_token", default))
 
 
-def _special(
-    fields: Mapping[str, Any], tokens: list[str], name: str
-) -> tuple[int, str] | tuple[()]:
+def _special(fields: Mapping[str, Any], tokens: list[str], name: str) -> list[tuple[int, str]]:
+    """(id, text) of a special token, or nothing when the file names none."""
     i = fields.get(f"tokenizer.ggml.{name}_token_id")
-    return (i, tokens[i]) if i is not None and 0 <= i < len(tokens) else ()
+    return [(i, tokens[i])] if isinstance(i, int) and 0 <= i < len(tokens) else []
 
 
 def _agree(reader: tokenizers.Tokenizer, tokens: list[str]) -> bool:
@@ -220,7 +218,7 @@ def _config(fields: Mapping[str, Any], context: int) -> dict[str, Any]:
     tokens: list[str] = fields["tokenizer.ggml.tokens"]
     names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
     specials = {
-        f"{ours}_token": (_special(fields, tokens, theirs) or (None, None))[1]
+        f"{ours}_token": next((text for _, text in _special(fields, tokens, theirs)), None)
         for ours, theirs in names.items()
     }
     template = fields.get("tokenizer.chat_template")

@@ -38,9 +38,17 @@ def tokenizer_round_trip(subject: Subject) -> Check:
     verdict = "lossless" if not lost and not hard else "NOT lossless"
     compared = (
         f"{verdict}: {len(own) - len(lost)} of {len(own)} messages and {len(HARD) - len(hard)} of "
-        f"{len(HARD)} hard texts come back unchanged; of {read} documents of {subject.data}, "
-        f"{read - anew} encode to the same ids and {read - sizes} have the bytes recorded for them"
+        f"{len(HARD)} hard texts come back unchanged"
     )
+    if read:
+        compared += (
+            f"; of {read} documents of {subject.data}, {read - anew} encode to the same ids and "
+            f"{read - sizes} have the bytes recorded for them"
+        )
+    unknown = tokenizer.unknown_id
+    unwritten = sum(unknown in tokenizer.encode(text) for text in own) if unknown is not None else 0
+    if unwritten:
+        compared += f"; {unwritten} messages hold characters it cannot write"
     if normalizer:
         compared += f"; it normalises on purpose ({normalizer})"
         return Check(name, True, compared)
