@@ -107,7 +107,7 @@ def test_killed_and_run_again_it_ends_the_same(tmp_path: Path, together: Path) -
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert state.exists()
-    os.kill(_worker(process.pid), signal.SIGKILL)
+    os.kill(_last_child(process.pid), signal.SIGKILL)
     assert process.wait(timeout=100) != 0
     done = run_several(tmp_path, *every)
     assert done.returncode == 0, done.stderr
@@ -117,7 +117,7 @@ def test_killed_and_run_again_it_ends_the_same(tmp_path: Path, together: Path) -
     assert ours["sft"]["digest"] == theirs["sft"]["digest"]
 
 
-def _worker(parent: int) -> int:
+def _last_child(parent: int) -> int:
     """The last process that torchrun has started."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return int(children[-1])

@@ -72,10 +72,11 @@ def test_generate_answers_or_continues_by_what_the_model_learnt(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = write_pico_model(tmp_path / "base", stage="pretrain")
-    config = json.loads((base / "model" / "config.json").read_text())
     tokenizer = load_engine(base).tokenizer
-    config["eos_token_id"] = tokenizer.endoftext_id
-    (base / "model" / "config.json").write_text(json.dumps(config))
+    for name in ("config.json", "generation_config.json"):
+        config = json.loads((base / "model" / name).read_text())
+        config["eos_token_id"] = tokenizer.endoftext_id
+        (base / "model" / name).write_text(json.dumps(config))
     plain = 1 + len(tokenizer.encode("hello"))
     turns = len(
         tokenizer.encode_chat([{"role": "user", "content": "hello"}], add_generation_prompt=True)

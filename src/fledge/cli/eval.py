@@ -111,9 +111,10 @@ def _solver(model: str, form: str, max_new_tokens: int) -> Solver:
             raise InputError("--form plain needs a model on disk", remedy="leave --form away")
         return remote_solver(open_model(model), max_new_tokens)
     from fledge.engine.engine import load_engine
+    from fledge.model.gguf.magic import is_gguf
     from fledge.model.locate import find_checkpoint
 
-    folder = find_checkpoint(model)
+    folder = Path(model) if is_gguf(model) else find_checkpoint(model)
     plain = form == "plain" or (form == "auto" and _stage_of(folder) == "pretrain")
     make = plain_solver if plain else chat_solver
     return make(load_engine(folder), max_new_tokens)

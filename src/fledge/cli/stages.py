@@ -180,7 +180,8 @@ def _pretrain_files(config: Config) -> list[Path]:
     from fledge.model.locate import find_checkpoint
 
     assert isinstance(config, PretrainConfig)
-    return [find_checkpoint(config.init)] if config.init else []
+    sources = [Path(folder) for folder in config.mixture]
+    return [*sources, *([find_checkpoint(config.init)] if config.init else [])]
 
 
 def _sft_files(config: Config) -> list[Path]:

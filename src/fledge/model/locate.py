@@ -24,9 +24,9 @@ def find_checkpoint(path: Path | str) -> Path:
     if not path.exists():
         raise InputError(f"model {path} does not exist", remedy="check the path")
     if not path.is_dir():
-        raise InputError(
-            f"model {path} is a file", remedy="name a Hugging Face, stage or run directory"
-        )
+        way = f"fledge import {path} --out DIR, then name DIR"
+        remedy = way if path.suffix == ".gguf" else "name a Hugging Face, stage or run directory"
+        raise InputError(f"model {path} is a file", remedy=remedy)
     rungs = [rung for rung in reversed(RUNGS) if is_current(path, rung)]
     for folder in (path, path / "model", *(path / rung / "model" for rung in rungs)):
         if (folder / "config.json").is_file():

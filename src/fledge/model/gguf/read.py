@@ -92,7 +92,31 @@ class GgufFile:
         )
         if rows == 0:
             raise self._missing("token_embd.weight")
+        self._check_sizes(config)
         return config
+
+    def _check_sizes(self, config: ModelConfig) -> None:
+        """Raises InputError unless the sizes are those of the tensors.
+
+        Before a model is built: a damaged size may ask for more than the memory.
+        """
+        layers = {name.split(".")[1] for name in self._tensors if name.startswith("blk.")}
+        if len(layers) != config.depth:
+            raise InputError(
+                f"{self.path}: block_count is {config.depth}, but there are tensors of"
+                f" {len(layers)} layers",
+                remedy="copy the file again",
+            )
+        for name, sizes in (
+            ("token_embd.weight", [config.width, config.vocab_size]),
+            ("blk.0.attn_q.weight", [config.width, config.heads * config.head_size]),
+            ("blk.0.attn_k.weight", [config.width, config.kv_heads * config.head_size]),
+            ("blk.0.ffn_up.weight", [config.width, config.ffn]),
+        ):
+            if name not in self._tensors:
+                raise self._missing(name)
+            if self._tensors[name].shape.tolist() != sizes:
+                raise self._misshapen(name, self._tensors[name].shape[::-1])
 
     @property
     def kind(self) -> str:
