@@ -101,7 +101,8 @@ def _guarded(arguments: Sequence[str], *, debug: bool) -> int:
     except click.ClickException as error:
         return _fail(error.format_message(), 2, debug)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: the same command goes on where this one stopped", err=True)
+        if number_of_process() == 0:
+            click.echo("interrupted: the same command goes on where this one stopped", err=True)
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone: nothing left to tell
