@@ -22,6 +22,7 @@ class Bytes:
     """A tokenizer whose tokens are bytes."""
 
     endoftext_id = 256
+    end_id = 256
 
     def __init__(self, vocab_size: int = 257) -> None:
         self.vocab_size = vocab_size

@@ -127,6 +127,17 @@ def test_an_existing_tokenizer_is_taken_over(folder: Path, tmp_path: Path) -> No
     assert Tokenizer.load(tmp_path).encode("桥 1") == Tokenizer.load(folder).encode("桥 1")
 
 
+@pytest.mark.shared
+def test_a_foreign_tokenizer_begins_and_ends_documents_in_its_own_way(
+    folder: Path, fledge_data: Path
+) -> None:
+    foreign = Tokenizer.load(fledge_data / "checkpoints" / "tinystories-656k")
+    assert foreign.endoftext_id == foreign.token_id("<|start_story|>")
+    assert foreign.end_id == foreign.token_id("<|end_story|>")
+    own = Tokenizer.load(folder)
+    assert own.endoftext_id == own.end_id == own.token_id("<|endoftext|>")
+
+
 def with_template(folder: Path, template: str) -> Tokenizer:
     tokenizer = Tokenizer.load(folder)
     tokenizer.chat_template = template

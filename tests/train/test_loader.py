@@ -112,6 +112,27 @@ def test_targets_across_rows_follow_the_stream(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("packing", ["best_fit", "stream"])
+def test_a_document_ends_as_its_tokenizer_ends_it(tmp_path: Path, packing: str) -> None:
+    """Foreign tokenizers begin a document with one token (``<s>``) and end it with another."""
+    folder = pattern_shards(tmp_path)
+    index = json.loads((folder / "index.json").read_text())
+    end = VOCAB - 1
+    (folder / "index.json").write_text(json.dumps({**index, "end_id": end, "vocab_size": VOCAB}))
+    data = TokenShards(folder, "train")
+    options: Any = {"context": 16, "batch_rows": 4, "seed": 3, "epochs": 1, "packing": packing}
+    loader = PackedLoader(data, **options)
+    ends = 0
+    for step in range(loader.steps or 0):
+        ids, targets, segments, weights = loader[step]
+        assert not ((targets == ENDOFTEXT) & (weights > 0)).any()
+        last = (segments[:, 1:] != segments[:, :-1]) & (weights[:, :-1] > 0)
+        goes_on = (segments[:, 1:] == segments[:, :-1]) & (weights[:, :-1] > 0)
+        assert (targets[:, :-1][goes_on] == ids[:, 1:][goes_on]).all()
+        ends += int((targets[:, :-1][last] == end).sum())
+    assert ends > data.documents // 2  # the others end with their row
+
+
+@pytest.mark.parametrize("packing", ["best_fit", "stream"])
 def test_any_batch_can_be_had_at_once(tmp_path: Path, packing: str) -> None:
     folder = pattern_shards(tmp_path)
     options: Any = {"context": 16, "batch_rows": 4, "seed": 3, "packing": packing}
@@ -144,6 +165,13 @@ def test_part_of_an_epoch_ends_in_empty_rows(tmp_path: Path) -> None:
     last = loader[loader.steps - 1]
     assert int((last.weights.sum(1) > 0).sum()) == (rows - 1) % 8 + 1
     assert (loader[loader.steps].weights == 0).all()
+
+
+def test_the_least_part_of_an_epoch_is_a_row(tmp_path: Path) -> None:
+    data = TokenShards(pattern_shards(tmp_path), "train")
+    loader = PackedLoader(data, context=16, batch_rows=8, seed=1, epochs=1e-6)
+    assert loader.steps == 1
+    assert int((loader[0].weights.sum(1) > 0).sum()) == 1
 
 
 def test_bytes_follow_the_documents(tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ class TokenizerLike(Protocol):
     def endoftext_id(self) -> int:
         """The id that begins a document."""
 
+    @property
+    def end_id(self) -> int:
+        """The id that the last token of a document predicts."""
+
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text; special tokens inside are plain text."""
 
@@ -98,6 +102,7 @@ def write_tokens(
         "dtype": dtype.name,
         "vocab_size": tokenizer.vocab_size,
         "endoftext_id": tokenizer.endoftext_id,
+        "end_id": tokenizer.end_id,
         "tokenizer": digest,
         "splits": {split.name: _summary(split) for split in splits},
     }

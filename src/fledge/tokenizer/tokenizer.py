@@ -125,8 +125,21 @@ class Tokenizer:
 
     @cached_property
     def endoftext_id(self) -> int:
-        """The id that begins a document and ends it."""
+        """The id that begins a document: <|endoftext|>, or what a foreign tokenizer begins with.
+
+        That is its ``bos_token``, or its end token where it has none, as Qwen's.
+        """
+        for name in (ENDOFTEXT, self._named("bos_token", ""), self._named("eos_token", "")):
+            if name and self.has_token(name):
+                return self.token_id(name)
         return self.token_id(ENDOFTEXT)
+
+    @cached_property
+    def end_id(self) -> int:
+        """The id that ends a document: <|endoftext|>, or a foreign tokenizer's end token."""
+        if self.has_token(ENDOFTEXT) or self.eos_id is None:
+            return self.endoftext_id
+        return self.eos_id
 
     @cached_property
     def im_start_id(self) -> int:

@@ -22,8 +22,10 @@ from fledge.core.files import read_json, value_digest
 class TokenShards:
     """The documents of one split, memory-mapped.
 
-    ``lengths`` (N,) tokens of each document; ``tokenizer`` the digest of the tokenizer they were
-    written with, empty when unknown.  Raises InputError naming what is missing or broken.
+    ``endoftext_id`` begins every document and ``end_id`` is what its last token predicts: both
+    <|endoftext|> unless the tokenizer is a foreign one.  ``lengths`` (N,) tokens of each document;
+    ``tokenizer`` the digest of the tokenizer they were written with, empty when unknown.
+    Raises InputError naming what is missing or broken.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -34,6 +36,7 @@ class TokenShards:
             self.bytes = int(described["bytes"])
             self.vocab_size = int(index["vocab_size"])
             self.endoftext_id = int(index["endoftext_id"])
+            self.end_id = int(index.get("end_id", self.endoftext_id))
             self.tokenizer = str(index.get("tokenizer", ""))
         except (KeyError, TypeError) as error:
             raise InputError(
@@ -133,6 +136,7 @@ def check_alike(shards: Sequence[TokenShards]) -> None:
         for what, ours, theirs in (
             ("a vocabulary of", first.vocab_size, other.vocab_size),
             ("<|endoftext|> as token", first.endoftext_id, other.endoftext_id),
+            ("the end of a document as token", first.end_id, other.end_id),
             ("the tokenizer", first.tokenizer, other.tokenizer),
         ):
             if ours != theirs and ours != "" and theirs != "":

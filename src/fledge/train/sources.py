@@ -21,7 +21,7 @@ class BestFitRows:
 
     Each epoch packs and shuffles anew by (seed, epoch).  Every token is read exactly once an
     epoch and predicts what follows in its document, also where it was cut; the last one predicts
-    <|endoftext|>.  Pieces in a row do not see each other.  Very many documents are packed in
+    the end of the document.  Pieces in a row do not see each other.  Very many documents are packed in
     windows, each an even sample of all of them, when their turn comes.
     """
 
@@ -63,7 +63,7 @@ class BestFitRows:
             rows.ids[place, at:stop] = tokens[:length]
             rows.targets[place, at : at + len(tokens) - 1] = tokens[1:]
             if len(tokens) == length:
-                rows.targets[place, stop - 1] = self._shards.endoftext_id
+                rows.targets[place, stop - 1] = self._shards.end_id
             rows.segments[place, at:stop] = piece - first
             rows.weights[place, at:stop] = 1.0
             at = stop
@@ -84,7 +84,7 @@ class StreamRows:
 
     Each epoch shuffles the documents, cuts their stream into rows and shuffles the rows, all by
     (seed, epoch).  Every token is read exactly once an epoch; each position predicts the token
-    that follows in the stream, so the end of a document predicts <|endoftext|>.  ``segments``
+    that follows in the stream, but for the last of a document, which predicts its end.  ``segments``
     keep documents apart.  Only the last row of an epoch may be short; it is padded.  The very last
     token of an epoch predicts nothing, so it gets no row for itself.
     """
@@ -112,7 +112,9 @@ class StreamRows:
         length = min(self._context, len(tokens))
         rows.ids[place, :length] = tokens[:length]
         rows.segments[place, :length] = segments[:length]
-        rows.targets[place, : len(tokens) - 1] = tokens[1:]
+        ends = segments[1:] != segments[:-1]
+        targets = np.where(ends, self._shards.end_id, tokens[1:])
+        rows.targets[place, : len(tokens) - 1] = targets
         rows.weights[place, : len(tokens) - 1] = 1.0
 
     def _shuffled(self, epoch: int) -> tuple[Stream, NDArray[np.int64]]:

@@ -27,14 +27,14 @@ def label_alignment(subject: Subject) -> Check:
     name = "label-alignment"
     if subject.tokens is None:
         return skipped(name, "needs token shards")
-    batch, endoftext = _batch(subject)
+    batch, end = _batch(subject)
     checked = wrong = 0
     stretches: list[Ids] = []
     for ids, targets, weights in _segments(batch):
         checked += len(ids)
         wrong += int((targets[:-1] != ids[1:]).sum())
         # The last token of a stretch predicts the next of its document, its end, or nothing.
-        goes_on = weights[-1] > 0 and targets[-1] != endoftext
+        goes_on = weights[-1] > 0 and targets[-1] != end
         stretches.append(np.append(ids, targets[-1]) if goes_on else ids)
     lost = [s for s in stretches[:SEARCHED] if not _is_in_shards(s, subject.tokens)]
     looked = min(len(stretches), SEARCHED)
@@ -72,14 +72,14 @@ def judge_masks(name: str, batch: Batch, what: str) -> Check:
 
 
 def _batch(subject: Subject) -> tuple[Batch, int]:
-    """Rows of the first epoch, as training reads them, and the id of <|endoftext|>."""
+    """Rows of the first epoch, as training reads them, and the id that ends a document."""
     assert subject.tokens is not None
     shards = TokenShards(subject.tokens, "train")
     context = subject.model.config.context
     loader = PackedLoader(shards, context=context, batch_rows=ROWS, seed=subject.seed, epochs=1)
     batch = loader[0]
     filled = (batch.segments >= 0).any(dim=1)  # past the end of little data rows are empty
-    return Batch(*(part[filled] for part in batch)), shards.endoftext_id
+    return Batch(*(part[filled] for part in batch)), shards.end_id
 
 
 def _segments(batch: Batch) -> Iterator[tuple[Ids, Ids, NDArray[np.float32]]]:

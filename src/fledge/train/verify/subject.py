@@ -78,7 +78,7 @@ def _random_model(tokenizer: Tokenizer | None, tokens: Path | None) -> Decoder:
         ends = tuple({tokenizer.padding_id, tokenizer.eos_id or tokenizer.padding_id})
     elif tokens is not None:
         shards = TokenShards(tokens, "train")
-        vocabulary, ends = shards.vocab_size, (shards.endoftext_id,)
+        vocabulary, ends = shards.vocab_size, (shards.end_id,)
     else:
         raise InputError("nothing to verify", remedy="name a model")
     config = derive(2, vocabulary, CONTEXT, width=WIDTH, heads=2, kv_heads=1)

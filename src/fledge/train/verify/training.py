@@ -131,6 +131,7 @@ def _uneven(subject: Subject) -> Path:
         "dtype": np.dtype(kind).name,
         "vocab_size": shards.vocab_size,
         "endoftext_id": shards.endoftext_id,
+        "end_id": shards.end_id,
         "splits": {
             "train": {**counts, "shards": [{"file": "train-00000.npy", **counts}]},
             "validation": none,
