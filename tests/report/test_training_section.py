@@ -61,6 +61,21 @@ def test_every_curve_is_there_in_english_and_chinese(tmp_path: Path) -> None:
     assert "Batches passed over" not in made
 
 
+def test_a_checkpoint_trained_on_is_compared_with_itself(tmp_path: Path) -> None:
+    place = StageFolder(tmp_path, "sft")
+    place.begin("key")
+    write_jsonl(place.partial / "loss.jsonl", LOSSES)
+    figures = {"sft.loss_before": 2.0, "sft.loss": 1.5}
+    place.finish("sft", Config(), {}, Outcome(figures=figures), 2.0)
+    made = training_section(read_run(tmp_path))
+    assert made is not None
+    assert "Held-out conversations" in made
+    assert "留出对话" in made
+    for cell in ("2.0000", "1.5000", "-25.0 %"):
+        assert f">{cell}</td>" in made
+    assert "Held-out" not in section(tmp_path / "fresh", metrics=METRICS)
+
+
 def test_spikes_are_marked_where_they_were_and_told(tmp_path: Path) -> None:
     made = section(tmp_path, metrics=METRICS, spikes=[spike(25), spike(60), spike(60, back=50)])
     marks = re.findall(r"<title>(batch skipped[^<]*)</title>", made)

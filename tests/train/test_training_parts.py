@@ -32,6 +32,7 @@ from fledge.train.rates import peak_rates
 from fledge.train.schedule import rate_factor
 from fledge.train.shards import TokenShards
 from fledge.train.validate import bits_per_byte
+from fledge.train.world import World
 from pico_shards import VOCAB, pattern_shards, write_shards
 
 SHAPE = ModelConfig(
@@ -282,6 +283,32 @@ def test_emulated_bfloat16_of_an_old_gpu_is_not_chosen(monkeypatch: pytest.Monke
     assert choose_precision(LoopConfig(), torch.device("cuda")) == torch.float32
     asked = LoopConfig(precision="bf16")
     assert choose_precision(asked, torch.device("cuda")) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("rate", "chosen"), [(0.5, torch.float32), (1.0, torch.bfloat16), (2.4, torch.bfloat16)]
+)
+def test_bfloat16_must_be_fast_and_not_only_there(
+    monkeypatch: pytest.MonkeyPatch, rate: float, chosen: torch.dtype
+) -> None:
+    rates = {torch.bfloat16: rate * 1e11, torch.float32: 1e11}
+    monkeypatch.setattr("fledge.train.device.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("fledge.train.device.matmul_peak", lambda dtype, device: rates[dtype])
+    assert choose_precision(LoopConfig(), torch.device("cpu")) == chosen
+    asked = LoopConfig(precision="bf16")
+    assert choose_precision(asked, torch.device("cpu")) == torch.bfloat16
+
+
+def test_processes_agree_on_the_slowest_ones_number_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mixed(World):
+        def any(self, flag: bool) -> bool:
+            return True  # some other process is slow in bfloat16
+
+    monkeypatch.setattr("fledge.train.device.cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr("fledge.train.device.bfloat16_pays", lambda device: True)
+    cpu = torch.device("cpu")
+    assert choose_precision(LoopConfig(), cpu, World()) == torch.bfloat16
+    assert choose_precision(LoopConfig(), cpu, Mixed()) == torch.float32
 
 
 def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

@@ -11,6 +11,12 @@ from fledge.report.svg import Event, Series, line_chart, smooth
 from fledge.report.words import CURVES, STAGES, count, duration, size
 
 TRAINING = ("pretrain", "sft", "honesty", "dpo", "ppo", "grpo")
+HELD_OUT = {
+    "loss": ("Held-out conversations, nats a target token", "留出对话，每目标词元的损失"),
+    "bits_per_byte": ("Held-out text, bits per byte", "留出文本，每字节比特数"),
+}
+"""Figures measured before and after a checkpoint is trained on: key -> label, in Chinese."""
+
 MOST_SPIKES = 12
 """Rows of the table of skipped batches."""
 
@@ -38,9 +44,26 @@ def _training(stage: StageFiles) -> Html | None:
     return join(
         element("h3", term(*STAGES.get(stage.name, (stage.name, "")))),
         element("p", _facts(stage, losses, measured), class_="quiet"),
+        _before_and_after(stage),
         element("div", charts, class_="charts"),
         _spike_table(spikes),
     )
+
+
+def _before_and_after(stage: StageFiles) -> Html | None:
+    """Held-out figures of the checkpoint that was trained on, and of what it became."""
+    figures = stage.manifest.get("figures", {})
+    rows = []
+    for key, label in HELD_OUT.items():
+        after = figures.get(f"{stage.name}.{key}")
+        before = figures.get(f"{stage.name}.{key}_before")
+        if isinstance(before, int | float) and isinstance(after, int | float) and before:
+            change = f"{100 * (after / before - 1):+.1f} %"
+            rows.append((term(*label), f"{before:.4f}", f"{after:.4f}", change))
+    if not rows:
+        return None
+    heads = ("", Number("before"), Number("after"), Number("change"))
+    return table(heads, rows)
 
 
 def _loss_chart(losses: Rows, validation: Rows, events: Sequence[Event]) -> Html:

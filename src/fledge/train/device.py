@@ -13,6 +13,8 @@ from fledge.core.run import usable_cores
 from fledge.model.config import ModelConfig
 from fledge.train.allocator import keep_freed_memory
 from fledge.train.config import LoopConfig
+from fledge.train.peak import matmul_peak
+from fledge.train.world import World
 
 MICRO_TOKENS = {"cpu": 4096, "cuda": 65_536}
 """Tokens of a micro-batch when none is asked for: what fits a CPU's cache, what fills a GPU."""
@@ -31,15 +33,32 @@ def choose_device(config: LoopConfig) -> torch.device:
     return torch.device(wanted)
 
 
-def choose_precision(config: LoopConfig, device: torch.device) -> torch.dtype:
-    """bfloat16 where it is multiplied natively (AVX512-BF16, AMX, GPU), else float32."""
+def choose_precision(
+    config: LoopConfig, device: torch.device, world: World | None = None
+) -> torch.dtype:
+    """bfloat16 where its products are native and no slower than float32's, else float32.
+
+    The processes of ``world`` agree: one that is slow in bfloat16 decides for all.
+    """
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bf16" else torch.float32
     if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        pays = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = cpu_has_bfloat16()
-    return torch.bfloat16 if native else torch.float32
+        pays = cpu_has_bfloat16() and bfloat16_pays(device)
+    slow = not pays if world is None else world.any(not pays)
+    return torch.float32 if slow else torch.bfloat16
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether products in bfloat16 reach the rate of float32's, measured once a process.
+
+    A processor may have the instructions and be slow at them: AVX512-BF16 runs at half the rate
+    of float32 on Intel's servers when their AMX is hidden, at 2.4 times that rate on AMD's Zen 4.
+    At equal rates bfloat16 wins, since it moves half the bytes; so the measurement, which noise
+    shifts by a few percent, decides nothing close.
+    """
+    return matmul_peak(torch.bfloat16, device) > 0.8 * matmul_peak(torch.float32, device)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from fledge.train.device import cpu_has_bfloat16
+from fledge.train.device import bfloat16_pays, cpu_has_bfloat16
 
 
 def describe_torch() -> dict[str, str]:
     """Name -> finding, for ``fledge doctor``."""
     rows = {
-        "CPU bf16": "native" if cpu_has_bfloat16() else "not native: training uses fp32",
+        "CPU bf16": _bfloat16(),
         "CPU kernels": torch.backends.cpu.get_cpu_capability(),
         "GPU": "none (not needed)",
     }
@@ -20,3 +20,11 @@ def describe_torch() -> dict[str, str]:
     elif torch.backends.mps.is_available():
         rows["GPU"] = "Apple (MPS), not used: training and generation run on the CPU"
     return rows
+
+
+def _bfloat16() -> str:
+    """As training decides it: there, and measured to be no slower than float32."""
+    if not cpu_has_bfloat16():
+        return "not native: training uses fp32"
+    pays = bfloat16_pays(torch.device("cpu"))
+    return "native" if pays else "native, but slower than fp32: training uses fp32"

@@ -14,6 +14,7 @@ from fledge.core.run import Outcome
 from fledge.model.checkpoint import save_model
 from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
+from fledge.train.baseline import baseline
 from fledge.train.config import PretrainConfig
 from fledge.train.device import choose_device, choose_precision
 from fledge.train.loader import PackedLoader
@@ -42,9 +43,9 @@ def pretrain(
 ) -> Outcome:
     """Train on the ``train`` split of ``tokens``; the checkpoint goes to ``out/model``.
 
-    Counts: tokens, steps, parameters.  Figure: ``pretrain.bits_per_byte`` on the validation split
-    (its first ``FINAL_TOKENS``), in float32, in windows that overlap by half.  ``evals`` measures
-    a sample of it as ``base.bits_per_byte``, alike for all rungs.  What the config leaves open is
+    Counts: tokens, steps, parameters.  Figures: ``pretrain.bits_per_byte`` on the validation split
+    (its first ``FINAL_TOKENS``), in float32, in windows that overlap by half; with ``init`` also
+    ``pretrain.bits_per_byte_before``, of the checkpoint as it came.  ``evals`` measures a sample of it as ``base.bits_per_byte``, alike for all rungs.  What the config leaves open is
     derived, shown and written to ``out/plan.json``.  Raises InputError naming what is missing.
     Started by torchrun, all processes call it, and the main one writes.
     """
@@ -80,7 +81,8 @@ def _pretrain(
     for line in loader.lines(planned.steps):
         progress.say(f"  {line}")
     config = config.model_copy(update={"batch_rows": planned.batch_rows})
-    model = _model(config, shape, progress)
+    model = _model(config, shape, progress, world)
+    before = _before(model, held_out, config, out, progress, world)
     prepare(model, config, world)
     sample = config.validation_tokens or planned.tokens // 200
     job = Training(
@@ -100,13 +102,17 @@ def _pretrain(
     )
     position = train(job, progress)
     trained = whole_model(model, world)
-    figures = world.first(lambda: _final_figures(trained, held_out, config.context, progress))
+    trained.compute_dtype = torch.float32
+    after = world.first(lambda: _held_out(trained, held_out, config.context, progress))
     world.first(lambda: save_with_tokenizer(trained, tokenizer, out / "model"))
     counts = {"tokens": position.tokens, "steps": job.steps, **loader.counts(job.steps)}
     counts |= position.trouble
     return Outcome(
         counts={**counts, "parameters": model.config.parameters},
-        figures=figures,
+        figures={
+            **{f"pretrain.{name}_before": value for name, value in before.items()},
+            **{f"pretrain.{name}": value for name, value in after.items()},
+        },
     )
 
 
@@ -124,10 +130,10 @@ def _announce(planned: Plan, out: Path, progress: Progress, world: World) -> Non
         write_json(out / "plan.json", planned.record())
 
 
-def _model(config: PretrainConfig, shape: ModelConfig, progress: Progress) -> Decoder:
+def _model(config: PretrainConfig, shape: ModelConfig, progress: Progress, world: World) -> Decoder:
     """The model to start from, on the device and in the precision that suit."""
     device = choose_device(config)
-    dtype = choose_precision(config, device)
+    dtype = choose_precision(config, device, world)
     model = starting_model(config, shape, progress)
     model.compute_dtype = dtype
     progress.say(
@@ -147,14 +153,31 @@ def _curve_point(
     return {"bits_per_byte": figure}
 
 
-def _final_figures(
+def _before(
+    model: Decoder,
+    held_out: TokenShards,
+    config: PretrainConfig,
+    out: Path,
+    progress: Progress,
+    world: World,
+) -> dict[str, float]:
+    """What a checkpoint makes of the held-out text before it is trained on; {} without one."""
+    if not config.init:
+        return {}
+
+    def measure() -> dict[str, float]:
+        return _held_out(model, held_out, config.context, progress)
+
+    return world.first(lambda: baseline(model, out, measure))
+
+
+def _held_out(
     model: Decoder, held_out: TokenShards, context: int, progress: Progress
 ) -> dict[str, float]:
-    """Bits per byte of held-out text, in float32, in windows that overlap by half."""
+    """Bits per byte of held-out text, in windows that overlap by half; {} when there is none."""
     if not held_out.bytes:
         progress.say("no held-out text: bits per byte are not measured")
         return {}
-    model.compute_dtype = torch.float32
     with progress.bar("held-out text", min(FINAL_TOKENS, held_out.tokens), "tokens") as bar:
         figure = bits_per_byte(
             model,
@@ -165,7 +188,7 @@ def _final_figures(
             advance=bar.advance,
         )
     progress.say(f"held-out text: {figure:.4f} bits per byte")
-    return {"pretrain.bits_per_byte": figure}
+    return {"bits_per_byte": figure}
 
 
 def save_with_tokenizer(model: Decoder, tokenizer: Path, folder: Path) -> None:

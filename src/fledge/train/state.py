@@ -13,6 +13,7 @@ import torch
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.protocols import Progress
 from fledge.train.checkpoint import Checkpoints
+from fledge.train.device import cpu_has_bfloat16
 from fledge.train.job import Position, Training
 from fledge.train.muon import Muon
 from fledge.train.sharded_state import layout_of
@@ -175,15 +176,15 @@ def _adopt_arithmetic(
     now = _arithmetic_of(job)
     device, threads, dtype = saved["device"], int(saved["threads"]), saved["dtype"]
     if dtype != now["dtype"]:
-        if dtype != "float32":
+        if dtype == "bfloat16" and now["device"] == "cpu" and not cpu_has_bfloat16():
             raise InputError(
                 f"{folder} was computed in {dtype}, which this machine does not multiply natively",
                 remedy="continue on a machine that does, or run with --force to start anew",
             )
-        job.model.compute_dtype = torch.float32
+        job.model.compute_dtype = getattr(torch, dtype)
         for optimizer in job.optimizers:
             if isinstance(optimizer, Muon):
-                optimizer.dtype = torch.float32
+                optimizer.dtype = job.model.compute_dtype
         progress.say(f"going on in {dtype}, as this run began")
     processes = saved.get("processes", 1)
     if device != now["device"]:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from fledge.core.errors import InputError
-from fledge.core.files import read_json, write_json
 from fledge.core.protocols import Progress, Silent
 from fledge.core.run import Outcome
 from fledge.data.conversations import Rendered
@@ -18,6 +17,7 @@ from fledge.model.checkpoint import load_model, save_model
 from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.tokenizer import Tokenizer
+from fledge.train.baseline import baseline
 from fledge.train.device import choose_device, choose_precision
 from fledge.train.loader import PackedLoader
 from fledge.train.loop import Training, train
@@ -77,13 +77,15 @@ def _sft(
     world: World,
 ) -> Outcome:
     source = find_checkpoint(base)
-    speaker = _speaker(config, source, progress)
+    speaker = _speaker(config, source, progress, world)
     model, tokenizer = speaker.model, speaker.tokenizer
     context = _context(config, model)
     material = gather(config, conversations, tokenizer, context, progress)
     model.config = model.config.model_copy(update=_ends(model, tokenizer, material))
     loader = _loader(config, material, tokenizer, context, tokens)
-    before = world.first(lambda: _before(model, material, context, out))
+    before = world.first(
+        lambda: baseline(model, out, lambda: held_out_loss(model, material.held_out, context))
+    )
     prepare(model, config, world)
     job = _job(config, model, material, loader, context, out, world)
     position = train(job, progress)
@@ -100,7 +102,10 @@ def _sft(
             "new_tokens": len(speaker.added),
             "parameters": model.config.parameters,
         },
-        figures={**before, **{f"sft.{name}": value for name, value in after.items()}},
+        figures={
+            **{f"sft.{name}_before": value for name, value in before.items()},
+            **{f"sft.{name}": value for name, value in after.items()},
+        },
     )
 
 
@@ -140,19 +145,6 @@ def _save(model: Decoder, source: Path, speaker: Speaker, folder: Path) -> None:
         speaker.tokenizer.save(folder)
 
 
-def _before(model: Decoder, material: Material, context: int, out: Path) -> dict[str, float]:
-    """The held-out loss of the base model; kept in ``out/state`` for a run that is resumed."""
-    path = out / "state" / "before.json"
-    if path.is_file():
-        return dict(read_json(path))
-    dtype, model.compute_dtype = model.compute_dtype, torch.float32
-    found = held_out_loss(model, material.held_out, context)
-    model.compute_dtype = dtype
-    figures = {"sft.loss_before": found["loss"]} if found else {}
-    write_json(path, figures)
-    return figures
-
-
 def held_out_loss(
     model: Decoder, held_out: Sequence[Rendered], context: int, world: World = ALONE
 ) -> dict[str, float]:
@@ -176,7 +168,7 @@ def held_out_loss(
     return {"loss": nats / targets}
 
 
-def _speaker(config: SftConfig, source: Path, progress: Progress) -> Speaker:
+def _speaker(config: SftConfig, source: Path, progress: Progress, world: World) -> Speaker:
     """The base model and its tokenizer, with a chat template whose tokens both know."""
     model = load_model(source).train()
     try:
@@ -184,7 +176,7 @@ def _speaker(config: SftConfig, source: Path, progress: Progress) -> Speaker:
     except InputError as error:
         raise InputError(f"{source}: {error.message}", remedy=error.remedy) from None
     device = choose_device(config)
-    speaker.model.compute_dtype = choose_precision(config, device)
+    speaker.model.compute_dtype = choose_precision(config, device, world)
     speaker.model.to(device)
     return speaker
 
