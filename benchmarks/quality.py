@@ -7,7 +7,8 @@ parameters each, and are judged on whole works neither has seen and on wikitext2
 float32, windows of the context within a document that overlap by half.  Each run appends a line to
 OUT/runs.jsonl and is not done again.  DIR holds a checkout of nanochat.
 
-nanochat trains in bf16, compiled, its own optimizer and schedule: the rates of its base_train for
+Both train compiled, in the type of products that is fast on this machine (``choose_precision``).
+nanochat trains with its own optimizer and schedule: the rates of its base_train for
 the batch, 40 steps of warm-up, 65 % of warm-down to 5 %, Muon momentum .85 to .97 to .90, weight
 decay scaled by batch and horizon and falling along a cosine.  fledge trains as `fledge pretrain`.
 """
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2_500_000)
     parser.add_argument("--seeds", type=int, default=3)
     asked = parser.parse_args()
-    os.environ["NANOCHAT_DTYPE"] = "bfloat16"
+    os.environ["NANOCHAT_DTYPE"] = str(fast_type()).removeprefix("torch.")
     sys.path.insert(0, str(asked.peers / "nanochat"))
     texts = books()
     prepare(texts, asked.out)
@@ -75,6 +76,14 @@ def main() -> None:
                 lines.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
     print(json.dumps(summary(done), indent=2))
+
+
+def fast_type() -> torch.dtype:
+    """The type that both multiply in."""
+    from fledge.train.config import PretrainConfig
+    from fledge.train.device import choose_precision
+
+    return choose_precision(PretrainConfig(), torch.device("cpu"))
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -177,7 +186,7 @@ def train_fledge(out: Path, tokens: int, seed: int) -> tuple[Loss, int, float]:
     # 7.35 M parameters, as nanochat's; wider and one layer deeper, as it has no value embeddings.
     shape = derive(5, VOCABULARY, CONTEXT, width=320, heads=5, kv_heads=5, ffn=832, tied=True)
     model = Decoder(shape).initialize(seed)
-    model.compute_dtype = torch.bfloat16
+    model.compute_dtype = fast_type()
     rates = planned_rates(config, shape.width, BATCH)
     job = Training(
         label="pretrain",

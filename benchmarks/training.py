@@ -6,11 +6,11 @@ DIR holds checkouts of nanoGPT and nanochat; transformers comes from pip.  All t
 shape (layers, width, heads of 64, vocabulary) on the same number of random tokens a step, each in
 its own process, optimizer included: fledge and each peer in turn, three rounds; the median step
 counts.  Models differ in details, so operations are counted for each: 6 x weights that multiply
-+ 6 x layers x width x context a token (causal attention).  The ceiling is the machine's own bf16
-matrix product, measured in the same run.
++ 6 x layers x width x context a token (causal attention).  The ceiling is the machine's own matrix
+product, in bf16 or fp32, whichever is faster, measured in the same run.
 
 Peers run as they come (nanoGPT and transformers: fp32, eager; nanochat: fp32, compiled) and tuned
-(bf16, compiled or not, all rows or 2,048 tokens at once, glibc told to keep its memory).
+(the faster type, compiled or not, all rows or 2,048 tokens at once, glibc told to keep its memory).
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "67108864",
 }
-AS_THEY_COME = ("nanoGPT", "nanochat", "transformers", "transformers bf16")
-TUNED = ("nanoGPT bf16", "nanoGPT bf16 compiled", "nanochat bf16")
+AS_THEY_COME = ("nanoGPT fp32", "nanochat fp32", "transformers fp32", "transformers bf16")
+TUNED = ("nanoGPT {}", "nanoGPT {} compiled", "nanochat {}")
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
@@ -66,7 +67,7 @@ class Contender:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **environment},
+            env={**os.environ, **environment},
         )
         self.seconds: list[float] = []
         self.peak_bytes = 0
@@ -103,7 +104,7 @@ def duel(name: str, job: dict[str, Any], tuned: bool, steps: int) -> dict[str, A
             one.steps(steps)
     ours.close()
     theirs.close()
-    ceiling = matmul_rate(torch.bfloat16)
+    ceiling = max(matmul_rate(dtype) for dtype in TYPES.values())
     rows = {}
     for label, one in (("fledge", ours), (name, theirs)):
         seconds = statistics.median(one.seconds)
@@ -113,7 +114,7 @@ def duel(name: str, job: dict[str, Any], tuned: bool, steps: int) -> dict[str, A
             "tokens_per_second": round(TOKENS / seconds),
             "matrices": one.facts["matrices"],
             "gflops": round(TOKENS * operations / seconds / 1e9, 1),
-            "share_of_bf16_ceiling": round(TOKENS * operations / seconds / ceiling, 3),
+            "share_of_ceiling": round(TOKENS * operations / seconds / ceiling, 3),
             "peak_gigabytes": round(one.peak_bytes / 1e9, 2),
             "warm_up_seconds": round(one.facts["warm_up_seconds"], 1),
         }
@@ -131,10 +132,12 @@ def duel(name: str, job: dict[str, Any], tuned: bool, steps: int) -> dict[str, A
     }
 
 
-def contests(only: str | None) -> list[tuple[str, bool, bool]]:
+def contests(only: str | None, all_tuned: bool) -> list[tuple[str, bool, bool]]:
     """(peer, tuned, few tokens at once) of every duel."""
     rows = [(name, False, False) for name in AS_THEY_COME]
-    rows += [(name, True, few) for name in TUNED for few in (False, True)]
+    fast = max(TYPES, key=lambda name: matmul_rate(TYPES[name]))
+    rows += [(name.format(fast), True, few) for name in TUNED for few in (False, True)]
+    rows = [row for row in rows if row[1] or not all_tuned]
     return [row for row in rows if only is None or only in row[0]]
 
 
@@ -145,10 +148,11 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--steps", type=int, default=4, help="steps a round")
     parser.add_argument("--only", help="only peers whose name contains this")
+    parser.add_argument("--tuned", action="store_true", help="only tuned peers")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     rows = TOKENS // asked.context
-    for name, tuned, few in contests(asked.only):
+    for name, tuned, few in contests(asked.only, asked.tuned):
         micro_rows = max(1, AT_ONCE // asked.context) if few else rows
         job = {**SIZES[asked.size], "context": asked.context, "rows": rows}
         job |= {"micro_rows": micro_rows, "peers": str(asked.peers)}
@@ -163,7 +167,7 @@ def main() -> None:
                 f"({row['at_once']} at once): {row['ratio_of_operations']:.2f}x operations, "
                 f"{row['ratio_of_tokens']:.2f}x tokens; {ours['gflops']:.0f} vs "
                 f"{them['gflops']:.0f} GFLOP/s of {row['ceiling_gflops']:.0f} "
-                f"({ours['share_of_bf16_ceiling']:.1%} vs {them['share_of_bf16_ceiling']:.1%}), "
+                f"({ours['share_of_ceiling']:.1%} vs {them['share_of_ceiling']:.1%}), "
                 f"{ours['peak_gigabytes']} vs {them['peak_gigabytes']} GB",
                 flush=True,
             )

@@ -47,14 +47,14 @@ class Job:
 
 
 def fledge(job: Job) -> tuple[Step, int]:
-    """As ``fledge pretrain`` steps: bf16 products of fp32 weights, compiled, Muon."""
+    """As ``fledge pretrain`` steps: products in the faster type, fp32 weights, compiled, Muon."""
     from fledge.core import Silent
     from fledge.model.config import derive
     from fledge.model.decoder import Decoder
     from fledge.train.batch import Batch
     from fledge.train.compile import compiled
     from fledge.train.config import PretrainConfig
-    from fledge.train.device import arithmetic, choose_micro_rows
+    from fledge.train.device import arithmetic, choose_micro_rows, choose_precision
     from fledge.train.objective import cross_entropy
     from fledge.train.optimizers import build_optimizers
 
@@ -70,7 +70,7 @@ def fledge(job: Job) -> tuple[Step, int]:
         tied=True,
     )
     model = Decoder(shape).initialize(0)
-    model.compute_dtype = torch.bfloat16
+    model.compute_dtype = choose_precision(config, torch.device("cpu"))
     optimizers = build_optimizers(model, config, matrix_rate=1e-3, other_rate=1e-3)
     micro = choose_micro_rows(config, job.context, torch.device("cpu"))
     plain = cross_entropy()
@@ -189,12 +189,13 @@ def transformers(job: Job, *, bf16: bool) -> tuple[Step, int]:
 
 CONTENDERS: dict[str, Callable[[Job], tuple[Step, int]]] = {
     "fledge": fledge,
-    "nanoGPT": lambda job: nanogpt(job, bf16=False, compile=False),
+    "nanoGPT fp32": lambda job: nanogpt(job, bf16=False, compile=False),
+    "nanoGPT fp32 compiled": lambda job: nanogpt(job, bf16=False, compile=True),
     "nanoGPT bf16": lambda job: nanogpt(job, bf16=True, compile=False),
     "nanoGPT bf16 compiled": lambda job: nanogpt(job, bf16=True, compile=True),
-    "nanochat": lambda job: nanochat(job, bf16=False, compile=True),
+    "nanochat fp32": lambda job: nanochat(job, bf16=False, compile=True),
     "nanochat bf16": lambda job: nanochat(job, bf16=True, compile=True),
-    "transformers": lambda job: transformers(job, bf16=False),
+    "transformers fp32": lambda job: transformers(job, bf16=False),
     "transformers bf16": lambda job: transformers(job, bf16=True),
 }
 

@@ -103,7 +103,7 @@ class LoopConfig(Config):
     """Weight of log(sum exp logits)^2 (arXiv:2204.02311, 5); 1e-4 tames long runs."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Type of the products.  auto: bf16 where the processor multiplies it natively."""
+    """Type of the products.  auto: bf16 where it is native and, as measured, not slower."""
 
     compile: bool | Literal["auto"] = "auto"
     """Generate code with torch.compile.  auto: when a run is long enough to earn it back."""

@@ -45,8 +45,9 @@ def pretrain(
 
     Counts: tokens, steps, parameters.  Figures: ``pretrain.bits_per_byte`` on the validation split
     (its first ``FINAL_TOKENS``), in float32, in windows that overlap by half; with ``init`` also
-    ``pretrain.bits_per_byte_before``, of the checkpoint as it came.  ``evals`` measures a sample of it as ``base.bits_per_byte``, alike for all rungs.  What the config leaves open is
-    derived, shown and written to ``out/plan.json``.  Raises InputError naming what is missing.
+    ``pretrain.bits_per_byte_before``, of the checkpoint as it came.  ``evals`` measures a sample
+    of it as ``base.bits_per_byte``, alike for all rungs.  What the config leaves open is derived,
+    shown and written to ``out/plan.json``.  Raises InputError naming what is missing.
     Started by torchrun, all processes call it, and the main one writes.
     """
     with join_world(config) as world:

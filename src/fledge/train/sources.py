@@ -21,8 +21,8 @@ class BestFitRows:
 
     Each epoch packs and shuffles anew by (seed, epoch).  Every token is read exactly once an
     epoch and predicts what follows in its document, also where it was cut; the last one predicts
-    the end of the document.  Pieces in a row do not see each other.  Very many documents are packed in
-    windows, each an even sample of all of them, when their turn comes.
+    the end of the document.  Pieces in a row do not see each other.  Very many documents are packed
+    in windows, each an even sample of all of them, when their turn comes.
     """
 
     def __init__(
@@ -84,8 +84,7 @@ class StreamRows:
 
     Each epoch shuffles the documents, cuts their stream into rows and shuffles the rows, all by
     (seed, epoch).  Every token is read exactly once an epoch; each position predicts the token
-    that follows in the stream, but for the last of a document, which predicts its end.  ``segments``
-    keep documents apart.  Only the last row of an epoch may be short; it is padded.  The very last
+    that follows, the last of a document its end.  ``segments`` keep documents apart.  Only the last row of an epoch may be short; it is padded.  The very last
     token of an epoch predicts nothing, so it gets no row for itself.
     """
 
