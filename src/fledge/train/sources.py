@@ -84,8 +84,9 @@ class StreamRows:
 
     Each epoch shuffles the documents, cuts their stream into rows and shuffles the rows, all by
     (seed, epoch).  Every token is read exactly once an epoch; each position predicts the token
-    that follows, the last of a document its end.  ``segments`` keep documents apart.  Only the last row of an epoch may be short; it is padded.  The very last
-    token of an epoch predicts nothing, so it gets no row for itself.
+    that follows, the last of a document its end.  ``segments`` keep documents apart.  Only the
+    last row of an epoch may be short; it is padded.  The very last token of an epoch predicts
+    nothing, so it gets no row for itself.
     """
 
     def __init__(self, shards: TokenShards, *, context: int, seed: int) -> None:
