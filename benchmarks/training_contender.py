@@ -72,7 +72,7 @@ def fledge(job: Job) -> tuple[Step, int]:
     model = Decoder(shape).initialize(0)
     model.compute_dtype = choose_precision(config, torch.device("cpu"))
     optimizers = build_optimizers(model, config, matrix_rate=1e-3, other_rate=1e-3)
-    micro = choose_micro_rows(config, job.context, torch.device("cpu"))
+    micro = choose_micro_rows(config, job.context, torch.device("cpu"), model.compute_dtype)
     plain = cross_entropy()
     ids = torch.zeros((micro, job.context), dtype=torch.int64)
     example = Batch(ids, ids, ids, torch.ones(ids.shape))

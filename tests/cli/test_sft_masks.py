@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from fledge.cli.sft import command
+from fledge.core.errors import InputError
 from pico_model import write_pico_model
 
 
@@ -50,6 +51,29 @@ def test_what_is_learnt_stands_in_brackets(base: Path, conversations: Path) -> N
     assert "When" not in run(base, conversations, "--show-masks", "1")
 
 
+def test_without_a_number_a_few_are_shown(base: Path, tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text('{"instruction": "q?", "output": "a"}\n' * 9)
+    assert "\n5 conversations" in run(base, path, "--show-masks")
+    assert "\n5 conversations" in run(base, path, "--show-masks", "--set", "context=50")
+
+
+def test_what_training_leaves_out_is_said_to_be(base: Path, tmp_path: Path) -> None:
+    """Cut at the first answer, nothing is left of the last one, which alone is asked for."""
+    turns = [("user", "a?"), ("assistant", "b"), ("user", "c? " * 90), ("assistant", "d")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"messages": messages}))
+    cut = ("--show-masks", "--set", "overlong=truncate")
+    assert "left out" not in run(base, path, *cut)
+    assert "left out: it has no answer to learn" in run(base, path, *cut, "--set", "train_on=last")
+
+
+def test_rows_that_training_refuses_are_not_shown(base: Path, conversations: Path) -> None:
+    with pytest.raises(InputError, match="context = 97 exceeds the model's 96"):
+        run(base, conversations, "--show-masks", "--set", "context=97")
+
+
 def test_as_json_every_token_is_counted(base: Path, conversations: Path) -> None:
     shown = json.loads(run(base, conversations, "--show-masks", "3", "--json"))
     first = shown["conversations"][0]
@@ -65,8 +89,6 @@ def test_nothing_is_written_and_out_is_asked_for(
     before = sorted(tmp_path.rglob("*"))
     run(base, conversations, "--show-masks", "1")
     assert sorted(tmp_path.rglob("*")) == before
-    from fledge.core.errors import InputError
-
     with pytest.raises(InputError, match="--out is missing"):
         CliRunner().invoke(
             command,

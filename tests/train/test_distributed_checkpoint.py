@@ -149,7 +149,7 @@ def test_the_last_two_are_kept_and_leftovers_go(two: Path, tmp_path: Path) -> No
     assert states(two) == ["step-000000045", "step-000000050"]
     shutil.copytree(two, tmp_path / "out")
     folder = tmp_path / "out" / "state"
-    (folder / ".step-000000050.tmp").mkdir()
+    (folder / ".step-000000050.new").mkdir()
     # Killed between two renames: the former one comes back.
     (folder / "step-000000050").rename(folder / ".step-000000050.old")
     state = Checkpoints(folder).load()

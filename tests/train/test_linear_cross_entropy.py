@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fledge.model.config import ModelConfig
+from fledge.model.decoder import Decoder
+from fledge.train.batch import Batch
 from fledge.train.linear_cross_entropy import CHUNK, linear_cross_entropy
+from fledge.train.objective import MEASURED, token_losses
 
 
 def plain(
@@ -95,3 +100,27 @@ def test_the_full_logits_never_exist() -> None:
         linear_cross_entropy(hidden, head, targets, weights).backward()
     assert largest == CHUNK * vocabulary
     assert head.grad is not None
+
+
+def test_losses_are_measured_without_the_full_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = ModelConfig(
+        vocab_size=50, width=32, depth=1, heads=1, kv_heads=1, ffn=48, context=300, logit_softcap=5
+    )
+    model = Decoder(shape).initialize(0)
+    ids = torch.randint(50, (5, 301), generator=torch.Generator().manual_seed(0))
+    segments, weights = torch.zeros(5, 300, dtype=torch.long), torch.ones(5, 300)
+    batch = Batch(ids[:, :-1], ids[:, 1:], segments, weights)
+    sizes: list[int] = []
+    whole = Decoder.logits
+
+    def logits(self: Decoder, hidden: Tensor) -> Tensor:
+        sizes.append(hidden.shape[0])
+        return whole(self, hidden)
+
+    with torch.no_grad():
+        expected = F.cross_entropy(model(batch.ids).flatten(0, 1), batch.targets.flatten())
+        monkeypatch.setattr(Decoder, "logits", logits)
+        losses = token_losses(model, batch)
+    assert losses.shape == (5, 300)
+    torch.testing.assert_close(losses.mean(), expected)
+    assert sizes == [MEASURED, 1500 - MEASURED]

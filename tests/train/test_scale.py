@@ -185,6 +185,21 @@ def test_another_setting_trains_anew_and_another_size_does_not(
     assert anew.steps > more.steps
 
 
+def test_other_text_in_the_mixture_trains_anew(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """What is mixed in decides a run as the tokens themselves do."""
+    steps = []
+    for seed in (1, 1, 2):
+        more = pattern_shards(tmp_path / "more", documents=60, seed=seed)
+        mixed = config(
+            sizes=[[1, 16], [1, 24]], pretrain={**PICO["pretrain"], "mixture": {str(more): 0.25}}
+        )
+        counting = Unplugged()
+        scale(mixed, *folders, tmp_path / "out", counting)
+        steps.append(counting.steps)
+    assert steps[0] > 0 == steps[1]
+    assert steps[2] == steps[0]
+
+
 def test_a_ladder_of_noise_warns(done: Path) -> None:
     said = " ".join(figures(done)["warnings"])
     assert "not determined" in said

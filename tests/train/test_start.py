@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fledge.core.errors import InputError
+from fledge.core.files import file_digest
 from fledge.core.protocols import Silent
 from fledge.model.checkpoint import load_config, load_model, save_model
 from fledge.model.config import ModelConfig
@@ -67,6 +68,13 @@ def test_one_alphabet_is_accepted_whatever_its_merges(place: Path) -> None:
     assert shape_of(place).width == 32
 
 
+def test_a_new_model_stops_where_its_documents_end(place: Path) -> None:
+    path = place / "tokens" / "index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "end_id": 9}))
+    shape = shape_of(place, init=None)
+    assert (shape.bos_id, shape.eos_ids) == (ENDOFTEXT, (9,))
+
+
 def test_one_token_that_means_something_else_is_refused(place: Path) -> None:
     other = [*PIECES[:7], "other", *PIECES[8:]]
     write_alphabet(place / "base", other)
@@ -90,6 +98,17 @@ def test_shards_of_another_tokenizer_are_refused(place: Path) -> None:
         shape_of(place, "short")
     with pytest.raises(InputError, match=r"written with 64 tokens"):
         dry_run(PretrainConfig(), place / "tokens", place / "short")
+
+
+def test_shards_of_another_tokenizer_of_the_same_size_are_refused(place: Path) -> None:
+    """It would train, on noise, and bear the wrong tokenizer."""
+    path = place / "tokens" / "index.json"
+    digest = file_digest(place / "tokenizer" / "tokenizer.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer": digest}))
+    assert shape_of(place).vocab_size == VOCAB
+    write_alphabet(place / "other", PIECES[::-1])
+    with pytest.raises(InputError, match=r"another tokenizer than .*other.*, of as many tokens"):
+        dry_run(PretrainConfig(), place / "tokens", place / "other")
 
 
 def test_without_a_tokenizer_the_end_of_text_must_agree(place: Path) -> None:

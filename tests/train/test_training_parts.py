@@ -267,12 +267,18 @@ def test_configs_are_checked(values: dict[str, object], message: str) -> None:
         parse_config(PretrainConfig, values, "recipe")
 
 
+def test_warm_up_in_steps_leaves_the_whole_run_to_the_decay() -> None:
+    asked = {"warmup_steps": 0, "decay": 1.0}
+    assert parse_config(PretrainConfig, asked, "recipe").decay == 1.0
+
+
 def test_micro_batches_divide_the_batch() -> None:
-    cpu = torch.device("cpu")
-    assert choose_micro_rows(LoopConfig(batch_rows=64), 128, cpu) == 32
-    assert choose_micro_rows(LoopConfig(batch_rows=60), 128, cpu) == 30
-    assert choose_micro_rows(LoopConfig(batch_rows=7), 100_000, cpu) == 1
-    assert choose_micro_rows(LoopConfig(batch_rows=64, micro_rows=32), 128, cpu) == 32
+    cpu, half, single = torch.device("cpu"), torch.bfloat16, torch.float32
+    assert choose_micro_rows(LoopConfig(batch_rows=64), 128, cpu, half) == 32
+    assert choose_micro_rows(LoopConfig(batch_rows=64), 128, cpu, single) == 16
+    assert choose_micro_rows(LoopConfig(batch_rows=60), 128, cpu, half) == 30
+    assert choose_micro_rows(LoopConfig(batch_rows=7), 100_000, cpu, half) == 1
+    assert choose_micro_rows(LoopConfig(batch_rows=64, micro_rows=32), 128, cpu, single) == 32
 
 
 def test_emulated_bfloat16_of_an_old_gpu_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,9 +132,20 @@ def test_replay_fills_its_share_of_every_batch(tmp_path: Path) -> None:
     batches = loader(batch_rows=6, replay=text, replay_rows=2)
     plain = loader(batch_rows=4)
     assert batches.steps == plain.steps
+    seen: set[int] = set()
     for step in range(batches.steps or 0):
-        for mixed, own, other in zip(batches[step], plain[step], text[step], strict=True):
-            assert torch.equal(mixed, torch.cat([own, other]))
+        mixed, own, other = batches[step], plain[step], text[step]
+        for part in ("ids", "targets", "weights"):
+            both = torch.cat([getattr(own, part), getattr(other, part)])
+            assert torch.equal(getattr(mixed, part), both)
+        assert torch.equal(mixed.segments[:4], own.segments)
+        for ours, theirs in zip(mixed.segments[4:].tolist(), other.segments.tolist(), strict=True):
+            pairs = set(zip(ours, theirs, strict=True))
+            assert len(pairs) == len(dict(pairs)) == len(set(theirs))  # only numbered otherwise
+            assert {one for one, their in pairs if their == PADDING} <= {PADDING}
+        numbers = set(mixed.segments.flatten().tolist()) - {PADDING}
+        assert not numbers & seen  # NEFTune draws by them
+        seen |= numbers
 
 
 def test_overlong_conversations_are_dropped_or_cut_at_a_turn() -> None:

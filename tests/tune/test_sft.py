@@ -20,7 +20,7 @@ from fledge.core.run import Outcome
 from fledge.model.checkpoint import load_model
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.tune.config import SftConfig
-from fledge.tune.sft import sft
+from fledge.tune.sft import held_out_loss, sft
 from pico_model import write_pico_model
 from pico_shards import write_shards
 
@@ -102,6 +102,27 @@ def test_it_learns_to_answer_and_to_stop(base: Path, tmp_path: Path) -> None:
         while len(ids) < len(prompt) + 30 and ids[-1] != tokenizer.im_end_id:
             ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
     assert tokenizer.decode(ids[len(prompt) :], specials=True) == "In 1937.<|im_end|>"
+
+
+def test_the_threads_asked_for_also_measure(
+    base: Path, conversations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after training, too: in a container more threads than cores crawl."""
+    seen: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return held_out_loss(*arguments)
+
+    monkeypatch.setattr("fledge.tune.sft.held_out_loss", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run(base, [conversations], tmp_path / "out", steps=1, threads=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1, 1]  # before, the only point of the curve, after
 
 
 def test_counts_and_figures(base: Path, conversations: Path, tmp_path: Path) -> None:

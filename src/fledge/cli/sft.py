@@ -15,6 +15,9 @@ from fledge.core.config import parse_config
 from fledge.core.errors import InputError
 from fledge.core.recipe import apply_override
 
+SHOWN = 5
+"""Conversations that ``--show-masks`` prints when it is not told how many."""
+
 
 @click.command("sft")
 @folder_option("model", "The model to fine-tune: a run, stage or Hugging Face folder.")
@@ -29,8 +32,10 @@ from fledge.core.recipe import apply_override
 @click.option(
     "--show-masks",
     type=click.IntRange(min=1),
-    metavar="N",
-    help="Print N conversations with what is learnt of them; train nothing.",
+    is_flag=False,
+    flag_value=SHOWN,
+    metavar="[N]",
+    help=f"Print N ({SHOWN}) conversations with what is learnt of them; train nothing.",
 )
 @click.option("--out", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
@@ -67,13 +72,14 @@ def _show(
     from fledge.tokenizer.tokenizer import Tokenizer
     from fledge.tune.config import SftConfig
     from fledge.tune.masks import Shown, shown_conversations
+    from fledge.tune.material import row_length
     from fledge.tune.turns import chat_tokenizer
 
     for override in overrides:
         apply_override(values, override)
     config = parse_config(SftConfig, values, "fledge sft")
     tokenizer, _ = chat_tokenizer(Tokenizer.load(source))
-    context = config.context or load_config(source).context
+    context = row_length(config, load_config(source).context)
     files = [Path(path) for path in config.conversations]
     shown: list[Shown] = []
     for one in shown_conversations(config, files, tokenizer, context, count):

@@ -16,13 +16,15 @@ from typing import Any
 import torch
 
 from fledge.core.errors import FledgeError
-from fledge.core.files import replace_folder, replacing, restore_folder, sync_below
+from fledge.core.files import replace_folder, replacing, restore_folder, sync_below, sync_folder
 from fledge.core.protocols import Progress, Silent
 from fledge.train.sharded_state import Layout, read_state, whole, write_state, written
 from fledge.train.world import ALONE, World
 
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)(\.pt)?")
+_HALF_DONE = (".step-*.tmp", ".step-*.new")
+"""A file by ``replacing``, a folder by ``_save_folder``: what a kill leaves of either."""
 _BROKEN = (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
@@ -57,6 +59,7 @@ class Checkpoints:
         else:
             with replacing(path) as temporary:
                 torch.save(state, temporary)
+            sync_folder(self.folder)  # the new name first: then the old ones may go
         if self._world.is_main:
             earlier = [other for other in self._paths() if _step(other) < step]
             for other in {*self._paths()} - {path, *earlier[1 - KEPT :]}:
@@ -91,7 +94,7 @@ class Checkpoints:
 
     def _save_folder(self, path: Path, state: dict[str, Any]) -> None:
         """All processes write a folder of another name, which the main one puts into place."""
-        temporary = path.with_name(f".{path.name}.tmp")
+        temporary = path.with_name(f".{path.name}.new")
         if self._world.is_main:
             shutil.rmtree(temporary, ignore_errors=True)
         self._world.barrier()
@@ -125,8 +128,9 @@ class Checkpoints:
         """Finish or take back what a kill left half done."""
         for path in self.folder.glob(".step-*.old") if self.folder.is_dir() else []:
             restore_folder(path.with_name(path.name.removeprefix(".").removesuffix(".old")))
-        for path in self.folder.glob(".step-*.tmp") if self.folder.is_dir() else []:
-            _remove(path)
+        for pattern in _HALF_DONE if self.folder.is_dir() else ():
+            for path in self.folder.glob(pattern):
+                _remove(path)
 
 
 def _put(temporary: Path, path: Path) -> None:

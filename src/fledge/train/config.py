@@ -152,7 +152,8 @@ class LoopConfig(Config):
             raise ValueError(f"{' and '.join(given)} exclude each other: keep one")
         if self.micro_rows and self.batch_rows and self.batch_rows % self.micro_rows:
             raise ValueError(f"micro_rows must divide batch_rows ({self.batch_rows})")
-        if self.warmup + (self.decay if self.schedule == "wsd" else 0) > 1:
+        warmup = self.warmup if self.warmup_steps is None else 0.0
+        if warmup + (self.decay if self.schedule == "wsd" else 0) > 1:
             raise ValueError("warmup and decay together exceed the run (1.0)")
         return self
 

@@ -69,7 +69,7 @@ class PackedLoader:
         self.context = context
         self.batch_rows = batch_rows
         self.rows_per_epoch = self._source.rows_per_epoch
-        self._limit = None if epochs is None else round(epochs * self.rows_per_epoch)
+        self._limit = None if epochs is None else max(1, round(epochs * self.rows_per_epoch))
 
     @property
     def steps(self) -> int | None:

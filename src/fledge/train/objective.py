@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,12 +15,19 @@ from fledge.train.linear_cross_entropy import linear_cross_entropy
 Objective = Callable[[Decoder, Batch], Tensor]
 """(model, micro-batch) -> the summed loss, a scalar; the loop divides by the summed weights."""
 
+MEASURED = 1024
+"""Tokens whose logits exist at once where losses are measured."""
+
 
 def token_losses(model: Decoder, batch: Batch) -> Tensor:
-    """-log p(target) at each position, in nats.  (B,T) batch -> (B,T) float32"""
-    logits = model.logits(model.hidden(batch.ids, batch.segments))  # (B,T,V)
-    losses = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none")
-    return losses.view(batch.targets.shape)
+    """-log p(target) at each position, in nats.  (B,T) batch -> (B,T) float32
+
+    To measure by; here, too, the full logits never exist.
+    """
+    hidden = model.hidden(batch.ids, batch.segments).flatten(0, 1)  # (B·T,D)
+    pieces = zip(hidden.split(MEASURED), batch.targets.flatten().split(MEASURED), strict=True)
+    losses = [F.cross_entropy(model.logits(h), t, reduction="none") for h, t in pieces]
+    return torch.cat(losses).view(batch.targets.shape)
 
 
 def cross_entropy(z_loss: float = 0.0) -> Objective:

@@ -106,12 +106,12 @@ def plan(
     available: int,
     *,
     steps: int | None = None,
-    micro_tokens: int = 2048,
+    micro_tokens: int = 4096,
 ) -> Plan:
     """What a run of ``config`` on a model of ``shape`` and ``available`` tokens will do.
 
     ``steps``: as the loader counts them, when it is there (rows may hold padding).
-    ``micro_tokens``: of a micro-batch when ``config`` names none.
+    ``micro_tokens``: of a micro-batch when ``config`` names none; the most that CPUs take.
     """
     context = config.context
     horizon, epochs, horizon_rule = _horizon(config, shape, available)

@@ -16,7 +16,7 @@ from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
 from fledge.train.baseline import baseline
 from fledge.train.config import PretrainConfig
-from fledge.train.device import choose_device, choose_precision
+from fledge.train.device import arithmetic, choose_device, choose_precision
 from fledge.train.loader import PackedLoader
 from fledge.train.loop import Training, train
 from fledge.train.objective import cross_entropy
@@ -50,7 +50,7 @@ def pretrain(
     shown and written to ``out/plan.json``.  Raises InputError naming what is missing.
     Started by torchrun, all processes call it, and the main one writes.
     """
-    with join_world(config) as world:
+    with arithmetic(config, choose_device(config)), join_world(config) as world:
         return _pretrain(
             config, tokens, tokenizer, out, progress if world.is_main else Silent(), world
         )

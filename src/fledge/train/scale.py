@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fledge.core.errors import InputError
 from fledge.core.files import write_json
 from fledge.core.protocols import Bar, Progress
@@ -25,6 +23,7 @@ from fledge.train.scale_config import ScaleConfig
 from fledge.train.scale_findings import Measured, Study, findings
 from fledge.train.scale_plan import Rung, plan_ladder
 from fledge.train.shards import TokenShards
+from fledge.train.validate import documents_read
 
 FIGURES = "scaling.json"
 MOST_EPOCHS = 4.0
@@ -67,7 +66,8 @@ def scale(
     text = _text_rate(tokens)
     rungs, held_out = plan_ladder(config, data.vocab_size, data.tokens)
     notes = _say_plan(rungs, held_out, data, progress)
-    inputs = {"tokens": input_digest(tokens), "tokenizer": input_digest(tokenizer)}
+    mixed = {folder: input_digest(Path(folder)) for folder in config.pretrain.mixture}
+    inputs = {"tokens": input_digest(tokens), "tokenizer": input_digest(tokenizer), **mixed}
     place = _Place(tokens=tokens, tokenizer=tokenizer, runs=out / "runs", inputs=inputs)
     total = sum(rung.flops for rung in (*rungs, held_out))
     done = 0.0
@@ -148,9 +148,8 @@ def _text_rate(tokens: Path) -> float:
             f"{tokens} holds no validation text, so a law has nothing to predict",
             remedy="hold some documents out when the corpus is built",
         )
-    reach = np.cumsum(held_out.lengths)
-    documents = min(held_out.documents, int(np.searchsorted(reach, FINAL_TOKENS)) + 1)
-    counted = int(reach[documents - 1]) - documents
+    documents = documents_read(held_out, FINAL_TOKENS)
+    counted = int(held_out.lengths[:documents].sum()) - documents
     return counted / int(held_out.document_bytes()[:documents].sum())
 
 

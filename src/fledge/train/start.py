@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fledge.core.errors import InputError
-from fledge.core.files import read_json
+from fledge.core.files import file_digest, read_json
 from fledge.core.protocols import Progress
 from fledge.model.checkpoint import load_config, load_model
 from fledge.model.config import ModelConfig, derive
@@ -52,7 +52,7 @@ def starting_shape(config: PretrainConfig, data: TokenShards, tokenizer: Path) -
         ffn=config.ffn,
         tied=config.tied,
     )
-    ends = {"bos_id": data.endoftext_id, "eos_ids": (data.endoftext_id,)}
+    ends = {"bos_id": data.endoftext_id, "eos_ids": (data.end_id,)}
     return shape.model_copy(update=ends)
 
 
@@ -89,13 +89,19 @@ def starting_model(config: PretrainConfig, shape: ModelConfig, progress: Progres
 
 
 def _check_shards(tokenizer: Path, data: TokenShards) -> None:
-    """Raise InputError when ``data`` cannot have been written with the tokenizer."""
-    pieces = alphabet(tokenizer)
+    """Raise InputError when ``data`` was not written with the tokenizer, as far as is known."""
+    pieces, remedy = alphabet(tokenizer), "name the tokenizer the tokens were written with"
     if pieces and len(pieces) != data.vocab_size:
         raise InputError(
             f"{data.folder} was written with {data.vocab_size} tokens, {tokenizer / TOKENIZER} "
             f"has {len(pieces)}",
-            remedy="name the tokenizer the tokens were written with",
+            remedy=remedy,
+        )
+    if data.tokenizer and data.tokenizer != file_digest(tokenizer / TOKENIZER):
+        raise InputError(
+            f"{data.folder} was written with another tokenizer than {tokenizer / TOKENIZER}, of "
+            f"as many tokens (SHA-256 {data.tokenizer[:12]} in its index.json)",
+            remedy=remedy,
         )
 
 

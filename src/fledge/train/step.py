@@ -73,7 +73,7 @@ def _gradients(job: Training, objective: Objective, batch: Batch, position: Posi
 def _micro_rows(job: Training) -> int:
     """Rows that a process computes at once."""
     mine = job.config.model_copy(update={"batch_rows": job.config.batch_rows // job.world.size})
-    return choose_micro_rows(mine, job.context, job.model.device)
+    return choose_micro_rows(mine, job.context, job.model.device, job.model.compute_dtype)
 
 
 def choose_objective(job: Training, position: Position, progress: Progress) -> Objective:

@@ -37,10 +37,7 @@ def bits_per_byte(
     until they hold that many; ``advance`` is told how many were counted.  The processes of
     ``world`` read different windows, and all get the result.
     """
-    reach = np.cumsum(shards.lengths)
-    documents = shards.documents
-    if tokens is not None:
-        documents = min(documents, int(np.searchsorted(reach, tokens)) + 1)
+    documents = documents_read(shards, tokens)
     stream = Stream(shards, np.arange(documents))
     nats = 0.0
     with torch.no_grad():
@@ -50,6 +47,13 @@ def bits_per_byte(
             nats += float((losses * batch.weights).sum())
             advance(counted)
     return world.sums(nats)[0] / math.log(2) / int(shards.document_bytes()[:documents].sum())
+
+
+def documents_read(shards: TokenShards, tokens: int | None) -> int:
+    """How many of the first documents hold so many tokens; all where None or too few."""
+    if tokens is None:
+        return shards.documents
+    return min(shards.documents, int(np.searchsorted(np.cumsum(shards.lengths), tokens)) + 1)
 
 
 def _windows(stream: Stream, context: int, stride: int, endoftext: int) -> Iterator[Batch]:

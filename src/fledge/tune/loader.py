@@ -11,18 +11,21 @@ import numpy as np
 
 from fledge.core.errors import InputError
 from fledge.data.conversations import Rendered
-from fledge.train.batch import Batch, Rows
+from fledge.train.batch import PADDING, Batch, Rows
 from fledge.train.loader import PackedLoader
 from fledge.tune.packing import pack
+
+REPLAYED = 1 << 40
+"""Segments of pretraining text are numbered from here on: beyond those of all conversations."""
 
 
 class ConversationLoader:
     """Rows of ``context`` tokens, each holding whole conversations that do not see each other.
 
     Each epoch packs and shuffles anew by (seed, epoch); every conversation occurs once in it.
-    Segments are numbered by conversation and epoch, so no number comes twice (NEFTune draws by
-    it).  ``replay`` fills the last ``replay_rows`` of each batch with pretraining text.  Past
-    ``epochs`` rows are empty, which fills up the last batch.
+    Segments are numbered by conversation and epoch, those of text by row, so no number comes twice
+    (NEFTune draws by it).  ``replay`` fills the last ``replay_rows`` of each batch with pretraining
+    text.  Past ``epochs`` rows are empty, which fills up the last batch.
     """
 
     def __init__(
@@ -71,8 +74,15 @@ class ConversationLoader:
         rows = self.unfinished(range(step * self.own_rows, (step + 1) * self.own_rows))
         if self._replay is not None and self._replay_rows:
             first = step * self._replay_rows
-            rows.append(self._replay.unfinished(range(first, first + self._replay_rows)))
+            rows.append(self._replayed(self._replay, range(first, first + self._replay_rows)))
         return rows.batch()
+
+    def _replayed(self, replay: PackedLoader, numbers: range) -> Rows:
+        """Rows of text, whose segments do not begin at 0 in each."""
+        rows = replay.unfinished(numbers)
+        begins = REPLAYED + np.array(numbers)[:, None] * self.context
+        rows.segments = np.where(rows.segments == PADDING, PADDING, rows.segments + begins)
+        return rows
 
     def rows(self, numbers: Iterable[int]) -> Batch:
         """The rows with these numbers, counted from the start of training."""

@@ -42,9 +42,11 @@ def shown_conversations(
             )
             continue
         fitting = fit(whole, context, config.overlong)
-        reason = "" if learn else DROPS["no_answer"]
-        if fitting is None:
-            reason = reason or DROPS["overlong"].format(context=context)
+        reason = ""
+        if not learn or (fitting is not None and not any(fitting.mask)):
+            reason = DROPS["no_answer"]
+        elif fitting is None:
+            reason = DROPS["overlong"].format(context=context)
         shown = fitting or whole
         yield Shown(
             origin=conversation.origin,

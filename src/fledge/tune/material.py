@@ -53,6 +53,17 @@ class _Tally:
     first_refusal: TemplateError | None = None
 
 
+def row_length(config: SftConfig, longest: int) -> int:
+    """Tokens of a row, for a model of so many; raises InputError when more are asked for."""
+    context = config.context or longest
+    if context > longest:
+        raise InputError(
+            f"[sft] context = {context} exceeds the model's {longest}",
+            remedy="pretrain with a longer context",
+        )
+    return context
+
+
 def gather(
     config: SftConfig,
     files: Sequence[Path],

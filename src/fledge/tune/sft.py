@@ -18,7 +18,7 @@ from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.baseline import baseline
-from fledge.train.device import choose_device, choose_precision
+from fledge.train.device import arithmetic, choose_device, choose_precision
 from fledge.train.loader import PackedLoader
 from fledge.train.loop import Training, train
 from fledge.train.objective import cross_entropy, token_losses
@@ -31,7 +31,7 @@ from fledge.train.validate import TOKENS
 from fledge.train.world import ALONE, World, join_world
 from fledge.tune.config import SftConfig
 from fledge.tune.loader import ConversationLoader
-from fledge.tune.material import Material, gather
+from fledge.tune.material import Material, gather, row_length
 from fledge.tune.neftune import noisy
 from fledge.tune.vocabulary import Speaker, teach_turns
 
@@ -62,7 +62,7 @@ def sft(
     and after.  Raises InputError naming what is wrong.  Started by torchrun, all processes call
     it, and the main one writes.
     """
-    with join_world(config) as world:
+    with arithmetic(config, choose_device(config)), join_world(config) as world:
         heard = progress if world.is_main else Silent()
         return _sft(config, base, conversations, out, heard, tokens, world)
 
@@ -79,7 +79,7 @@ def _sft(
     source = find_checkpoint(base)
     speaker = _speaker(config, source, progress, world)
     model, tokenizer = speaker.model, speaker.tokenizer
-    context = _context(config, model)
+    context = row_length(config, model.config.context)
     material = gather(config, conversations, tokenizer, context, progress)
     model.config = model.config.model_copy(update=_ends(model, tokenizer, material))
     loader = _loader(config, material, tokenizer, context, tokens)
@@ -190,16 +190,6 @@ def _ends(model: Decoder, tokenizer: Tokenizer, material: Material) -> dict[str,
         "eos_ids": tuple(dict.fromkeys((*ends, *own))),
         "pad_id": tokenizer.padding_id if model.config.pad_id is None else model.config.pad_id,
     }
-
-
-def _context(config: SftConfig, model: Decoder) -> int:
-    context = config.context or model.config.context
-    if context > model.config.context:
-        raise InputError(
-            f"[sft] context = {context} exceeds the model's {model.config.context}",
-            remedy="pretrain with a longer context",
-        )
-    return context
 
 
 def _loader(
