@@ -144,6 +144,27 @@ def test_adamw_gets_averages_and_epsilon_as_told() -> None:
     assert lion[0].param_groups[0]["betas"] == (0.9, 0.99)
 
 
+def test_tokens_that_are_never_met_are_not_pushed_away_for_ever() -> None:
+    """Their gradient is their probability and always of one sign; Adam forgets how small it is."""
+    model = Decoder(SHAPE).initialize(0)
+    config = LoopConfig(optimizer="muon", batch_rows=32)
+    optimizers = build_optimizers(model, config, matrix_rate=0.01, other_rate=0.01)
+    embedding = model.embed_tokens.weight
+    start = embedding.detach().clone()
+    slopes = torch.full_like(start, 1e-8)
+    slopes[0] = 1 / (32 * SHAPE.context)  # met once a batch
+    for _ in range(50):
+        embedding.grad = slopes.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    moved = (embedding.detach() - start).abs().amax(1)
+    assert moved[0] > 0.4  # nearly the whole rate each step
+    assert moved[1:].max() < 0.05 * moved[0]
+    given = LoopConfig(optimizer="muon", eps=1e-6)
+    groups = build_optimizers(model, given, matrix_rate=0.01, other_rate=0.01)[1].param_groups
+    assert {group["eps"] for group in groups} == {1e-6}
+
+
 @needs_8_bit
 def test_8_bit_states_take_two_bytes_a_weight_and_step_as_adamw_does() -> None:
     def trained(kind: str) -> tuple[Tensor, int]:

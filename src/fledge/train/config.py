@@ -46,8 +46,9 @@ class LoopConfig(Config):
     betas: tuple[Share, Share] | None = None
     """Averaging of gradients and their squares.  None: 0.9 and 0.95, for Lion 0.9 and 0.99."""
 
-    eps: float = Field(default=1e-8, gt=0)
-    """Added to AdamW's root mean square."""
+    eps: float | None = Field(default=None, gt=0)
+    """Added to AdamW's root mean square.  None: 1e-8, and for embedding and output matrix 0.08 /
+    tokens of a batch, so that tokens never met are not pushed away for ever."""
 
     momentum: Share = 0.95
     """Averaging of gradients in Muon."""

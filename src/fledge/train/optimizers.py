@@ -16,7 +16,7 @@ from fledge.train.config import LoopConfig
 from fledge.train.ema import Average
 from fledge.train.lion import Lion
 from fledge.train.muon import Muon
-from fledge.train.rates import betas_of, weight_decays
+from fledge.train.rates import EPS, betas_of, eps_of, weight_decays
 
 SMALLEST_8BIT = 4096
 """Weights of a matrix from which its states are kept in 8 bits (arXiv:2110.02861, 3)."""
@@ -60,13 +60,14 @@ def build_optimizers(
     with Lion, and have AdamW otherwise: Muon cannot treat them, and 8-bit states harm embeddings
     (arXiv:2110.02861, 2.3).  With ``config.ema`` the last one keeps the average.
     """
-    decays = weight_decays(config)
+    decays, batch_tokens = weight_decays(config), config.batch_rows * model.config.context
     described: list[dict[str, Any]] = [
         {
             "name": name,
             "params": weights,
             "lr": matrix_rate if name == "matrices" else other_rate,
             "weight_decay": decays[name],
+            "eps": eps_of(config, name, batch_tokens),
         }
         for name, weights in group_weights(model)._asdict().items()
         if weights
@@ -84,20 +85,20 @@ def _optimizers(
     groups: list[dict[str, Any]], dtype: torch.dtype, config: LoopConfig
 ) -> list[Optimizer]:
     """The optimizers that change the groups, that of the layers' matrices first."""
-    betas, eps = betas_of(config), config.eps
+    betas = betas_of(config)
     if config.optimizer == "lion":
         return [Lion(groups, betas=betas)]
     if config.optimizer == "adamw":
-        return [AdamW(groups, betas=betas, eps=eps, fused=True)]
+        return [AdamW(groups, betas=betas, fused=True)]
     inner = [group for group in groups if group["name"] == "matrices"]
     other = [group for group in groups if group["name"] != "matrices"]
     found: list[Optimizer] = []
     if inner and config.optimizer == "muon":
         found.append(Muon(inner, lr=0.0, momentum=config.momentum, dtype=dtype))
     elif inner:
-        found.append(_adamw_in_8_bits(inner, betas, eps))
+        found.append(_adamw_in_8_bits(inner, betas, config.eps or EPS))
     if other:
-        found.append(AdamW(other, betas=betas, eps=eps, fused=True))
+        found.append(AdamW(other, betas=betas, fused=True))
     return found
 
 

@@ -20,6 +20,18 @@ DECAYS = {"muon": 0.2, "adamw": 0.1, "adamw8bit": 0.1, "lion": 0.1 / LION_SHARE}
 """Decay of the layers' matrices when none is given, times the rate."""
 
 
+EPS = 1e-8
+"""What AdamW adds to its root mean square."""
+
+SEEN = 0.08
+"""The same for the embedding and the output matrix, times the tokens of a batch.
+
+The gradient of the row of a token that the data does not hold is its probability, about, and
+always of one sign: at 1e-8 AdamW moves it by a whole rate even when that is 1e-7.  A token met
+once in a batch has a gradient of 1 / tokens.
+"""
+
+
 PRETRAINING: Rates = {"muon": (0.01, 0.016), "adamw": (0.0015, 0.004)}
 """Peak rates of pretraining."""
 
@@ -50,6 +62,14 @@ def peak_rates(
 def betas_of(config: LoopConfig) -> tuple[float, float]:
     """The averages of AdamW or Lion."""
     return config.betas or ((0.9, 0.99) if config.optimizer == "lion" else (0.9, 0.95))
+
+
+def eps_of(config: LoopConfig, group: str, batch_tokens: int) -> float:
+    """What AdamW adds to the root mean square of the gradients of a group of weights."""
+    if config.eps is not None:
+        return config.eps
+    rare = group in ("embedding", "output")
+    return max(EPS, SEEN / batch_tokens) if rare else EPS
 
 
 def weight_decays(config: LoopConfig) -> dict[str, float]:
