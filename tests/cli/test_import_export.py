@@ -17,6 +17,7 @@ from fledge.cli.main import main
 from fledge.core.protocols import Sampling
 from fledge.engine import load_engine
 from fledge.model.checkpoint import load_model
+from fledge.model.gguf import load_gguf
 from fledge.tokenizer.tokenizer import Tokenizer
 from pico_model import pico_texts, write_pico_model
 
@@ -180,6 +181,35 @@ def test_import_leaves_what_it_found_and_where_from(
     ]
 
 
+def test_what_is_rounded_is_said_and_nothing_else(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(run / "sft" / "model", mixed)
+    weights = {k: t.bfloat16() for k, t in load_file(mixed / "model.safetensors").items()}
+    weights["model.norm.weight"] = torch.full(weights["model.norm.weight"].shape, 0.3)
+    save_file(weights, mixed / "model.safetensors", metadata={"format": "pt"})
+    loss = "weights stored as F32 are rounded to bfloat16"
+    assert loss in done(capsys, "import", mixed, "--out", tmp_path / "in")["warnings"]
+    report = done(capsys, "export", mixed, "--format", "hf", "--out", tmp_path / "out")
+    assert report["notes"] == [loss]
+    # Vectors are float32 in GGUF: nothing of them is lost on the way there ...
+    file = tmp_path / "m.gguf"
+    done(capsys, "export", mixed, "--format", "gguf", "--type", "bf16", "--out", file)
+    assert torch.equal(load_gguf(file).state_dict()["norm.weight"], weights["model.norm.weight"])
+    # ... but on the way from there to one type for all.
+    found = done(capsys, "import", file, "--out", tmp_path / "back")
+    assert set(found["stored"]) == {"BF16", "F32"}
+    assert found["warnings"] == [loss]
+    # Weights that the narrow type holds exactly lose nothing.
+    narrow = ("import", tmp_path / "back", "--out", tmp_path / "back2", "--dtype", "float32")
+    done(capsys, *narrow)
+    again = done(
+        capsys, "import", tmp_path / "back2", "--out", tmp_path / "last", "--dtype", "bfloat16"
+    )
+    assert again["warnings"] == []
+
+
 def test_an_encoder_passes_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import AutoModel, BertConfig, BertModel
 
@@ -213,6 +243,31 @@ def test_an_encoder_passes_through(tmp_path: Path, capsys: pytest.CaptureFixture
     )
     assert code == 2
     assert "BertModel is not written as GGUF" in err
+
+
+def test_heads_that_are_left_out_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import BertConfig, BertForPreTraining
+
+    config = BertConfig(
+        vocab_size=8,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=8,
+        max_position_embeddings=8,
+    )
+    source = tmp_path / "theirs"
+    BertForPreTraining(config).save_pretrained(source)
+    words = {"[UNK]": 0, "the": 1}
+    reader = tokenizers.Tokenizer(tokenizers.models.WordPiece(words, unk_token="[UNK]"))
+    reader.save(str(source / "tokenizer.json"))
+    left = "2 tensors of other heads are left out, such as cls.seq_relationship.bias"
+    assert left in done(capsys, "import", source, "--out", tmp_path / "in")["warnings"]
+    report = done(capsys, "export", source, "--format", "hf", "--out", tmp_path / "out")
+    assert report["notes"] == [left]
+    assert done(capsys, "import", tmp_path / "in", "--out", tmp_path / "b")["warnings"] == []
 
 
 def broken(run: Path, folder: Path, what: str) -> Path:
@@ -286,6 +341,7 @@ def test_what_is_there_is_not_lost(
     own = tmp_path / "own"
     own.mkdir()
     (own / "thesis.txt").write_text("three years")
+    (own / "config.json").write_text("{}")  # as in many a folder that is no model
     monkeypatch.chdir(tmp_path)
     for arguments, message in (
         (["import", run, "--out", own, "--force"], "not empty and no model"),
@@ -299,10 +355,38 @@ def test_what_is_there_is_not_lost(
         code, _, err = fledge(capsys, *arguments)
         assert (code, message in err) == (2, True), err
     assert (own / "thesis.txt").read_text() == "three years"
+    killed = tmp_path / "in.partial" / "state"  # as a training leaves it that is to go on
+    killed.mkdir(parents=True)
     done(capsys, "import", run, "--out", tmp_path / "in")
+    assert killed.is_dir()
     code, _, err = fledge(capsys, "import", run, "--out", tmp_path / "in")
     assert code == 2
     assert "add --force" in err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("tokenizer_config.json", b"[]", "tokenizer_config.json: not an object"),
+        ("tokenizer_config.json", b'{"eos_token": ["x"]}', "eos_token = ['x'] is not valid"),
+        ("tokenizer_config.json", b'{"chat_template": [1]}', "chat_template = [1] is not valid"),
+        ("chat_template.jinja", b"\xff", "chat_template.jinja is not UTF-8"),
+    ],
+)
+def test_a_broken_tokenizer_file_is_named(
+    file: str,
+    content: bytes,
+    message: str,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = tmp_path / "theirs"
+    shutil.copytree(run / "sft" / "model", source)
+    (source / file).write_bytes(content)
+    code, _, err = fledge(capsys, "import", source, "--out", tmp_path / "in")
+    assert (code, message in err) == (2, True), err
+    assert not (tmp_path / "in").exists()
 
 
 @pytest.mark.parametrize(

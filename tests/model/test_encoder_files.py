@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fledge.core.errors import InputError
+from fledge.core.errors import FledgeError, InputError
 from fledge.model.bert import bert_name, from_bert, plain_name, to_bert
 from fledge.model.encoder import Encoder
 from fledge.model.encoder_checkpoint import load_classifier, load_encoder, save_encoder
@@ -48,7 +49,7 @@ QUERY = "encoder.layer.0.attention.self.query"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.pop(f"{QUERY}.bias"), f"weight {QUERY}.bias is missing"),
+        (lambda w: w.pop(f"{QUERY}.bias"), f"tensor {QUERY}.bias is missing"),
         (
             lambda w: w.update({f"{QUERY}.weight": torch.zeros(16, 15)}),
             r"has shape \(16, 15\).*asks for shape \(16, 16\)",
@@ -56,7 +57,7 @@ QUERY = "encoder.layer.0.attention.self.query"
         (lambda w: w.update({"embeddings.extra": torch.zeros(1)}), "embeddings.extra has no place"),
         (
             lambda w: w.update({f"{QUERY}.weight": torch.zeros(16, 16, dtype=torch.int8)}),
-            "has type torch.int8",
+            "has type I8",
         ),
         (
             lambda w: w.update({"encoder.layer.1.output.dense.bias": torch.zeros(16)}),
@@ -90,6 +91,9 @@ def test_truncated_weights(folder: Path, kept: int) -> None:
         ({"num_attention_heads": 5}, "must divide width"),
         ({"num_hidden_layers": 0}, "depth = 0 is not valid"),
         ({"num_hidden_layers": 2}, "encoder.layer.1.attention.self.query.weight is missing"),
+        ({"num_hidden_layers": 10**12}, "config.json describes .* weights, stored are"),
+        ({"hidden_size": 10**12}, "config.json describes .* weights, stored are"),
+        ({"hidden_act": ["gelu"]}, r"hidden_act = \['gelu'\]"),
     ],
 )
 def test_wrong_config(folder: Path, change: dict[str, Any], message: str) -> None:
@@ -99,6 +103,57 @@ def test_wrong_config(folder: Path, change: dict[str, Any], message: str) -> Non
         return
     with pytest.raises(InputError, match=message):
         load_encoder(folder)
+
+
+def test_shards_are_read_and_broken_ones_named(folder: Path) -> None:
+    from transformers import BertModel
+
+    whole, cut = load_encoder(folder), folder / "cut"
+    peer = BertModel.from_pretrained(folder, add_pooling_layer=False)
+    peer.save_pretrained(cut, max_shard_size="3KB")
+    index = cut / "model.safetensors.index.json"
+    placed = json.loads(index.read_text())["weight_map"]
+    assert len(set(placed.values())) > 2
+    for name, weight in load_encoder(cut).named_parameters():
+        assert torch.equal(weight, whole.get_parameter(name))
+    last = max(placed.values())
+    index.write_text(json.dumps({"weight_map": {**placed, "embeddings.ghost": last}}))
+    with pytest.raises(InputError, match=f"embeddings.ghost is in {last}, which has no such"):
+        load_encoder(cut)
+    index.write_text(json.dumps({"weight_map": placed}))
+    (cut / last).unlink()
+    with pytest.raises(InputError, match=f"{last} is missing"):
+        load_encoder(cut)
+    index.write_text("{}")
+    with pytest.raises(InputError, match="has no weight_map"):
+        load_encoder(cut)
+
+
+def test_weights_keep_nothing_of_the_file_and_get_the_type_asked_for(folder: Path) -> None:
+    model = load_encoder(folder, dtype="bfloat16")
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    model = load_encoder(folder)
+    before = [weight.clone() for weight in model.parameters()]
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\1" * 2048)
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_a_full_disk_leaves_the_former_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    model = load_encoder(folder)
+    model.config = model.config.model_copy(update={"pad_id": 7})
+
+    def fails(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("fledge.model.weights.save_file", fails)
+    with pytest.raises(FledgeError, match=r"cannot be written: No space.*free disk space"):
+        save_encoder(model, folder)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_missing_files_and_types(folder: Path) -> None:
@@ -111,6 +166,20 @@ def test_missing_files_and_types(folder: Path) -> None:
         load_encoder(folder)
     with pytest.raises(InputError, match="does not exist"):
         load_encoder(folder / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("sentence_bert_config.json", {"max_seq_length": "long"}, "max_tokens = 'long'"),
+        ("1_Pooling/config.json", {"pooling_mode": 3}, "pooling 3 is not supported"),
+        ("config_sentence_transformers.json", {"prompts": ["q"]}, r"prompts = \['q'\]"),
+    ],
+)
+def test_wrong_settings(folder: Path, file: str, change: dict[str, Any], message: str) -> None:
+    edit_json(folder / file, **change)
+    with pytest.raises(InputError, match=message):
+        load_encoder(folder)
 
 
 @pytest.mark.parametrize("named", [{}, {"0": "a", "1": "a"}, {"x": "a"}, ["a"]])

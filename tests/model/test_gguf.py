@@ -183,6 +183,13 @@ def test_a_llama3_scaling_is_found_in_files_of_others(tokenizer: Path, tmp_path:
     assert GgufFile(others).config.rope_scaling == LLAMA3
 
 
+def test_a_damaged_key_of_ours_is_named(tokenizer: Path, tmp_path: Path) -> None:
+    write_gguf(decoder(shape("llama3")), tokenizer, tmp_path / "m.gguf", "f32")
+    for text in ("{", "[1]"):
+        with pytest.raises(InputError, match=SCALING_KEY):
+            load_gguf(patched(tmp_path / "m.gguf", **{SCALING_KEY: text}))
+
+
 @pytest.mark.parametrize(
     ("key", "changes"),
     [
@@ -307,6 +314,16 @@ def test_a_flipped_byte_is_an_error_of_the_user_or_none(
         ("one part of a split", {"split__count": 3}),
         ("expert_count", {"llama__expert_count": 8}),
         ("rope.scaling.type = 'longrope'", {"llama__rope__scaling__type": "longrope"}),
+        ("rope.scaling.factor = 'x'", {"llama__rope__scaling__factor": "x"}),
+        ("rope.scaling: factor = 0.0", {"llama__rope__scaling__type": "yarn"}),
+        (
+            "yarn needs rope_theta above 1",
+            {
+                "llama__rope__scaling__type": "yarn",
+                "llama__rope__scaling__factor": 2.0,
+                "llama__rope__freq_base": 1.0,
+            },
+        ),
         ("value_length", {"llama__attention__value_length": 8}),
         ("blk.0.attn_q.weight of shape", {"llama__attention__head_count": 8}),
         ("block_count is 3, .* 2 layers", {"llama__block_count": 3}),

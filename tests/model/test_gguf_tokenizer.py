@@ -230,6 +230,15 @@ def test_a_sentencepiece_like_bpe_comes_back(prepend: bool) -> None:
         assert same(model, again, text), text
 
 
+@pytest.mark.parametrize("swallows", [False, True])
+def test_special_tokens_that_swallow_spaces_are_noticed(swallows: bool) -> None:
+    model = byte_level("qwen2")
+    model.add_special_tokens([AddedToken("<|sep|>", rstrip=swallows, normalized=False)])
+    again, _, fields, notes = there_and_back(files(model))
+    assert (EXACT_KEY in fields, len(notes)) == (swallows, int(swallows))
+    assert model.encode("a <|sep|> b").ids == again.encode("a <|sep|> b").ids
+
+
 def test_merges_that_scores_cannot_order_are_noticed() -> None:
     # "the" is made of "▁th"+"e" only where merges say so; scores would make it of "t"+"he" too.
     merges = ["h e", "▁ t", "▁t h", "▁th e", "▁ w", "▁ a", "i n", "▁t he"][:4]

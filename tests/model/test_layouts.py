@@ -230,6 +230,7 @@ def test_yarn_takes_its_factor_from_the_two_lengths() -> None:
     ("values", "message"),
     [
         (keys("Mistral", layer_types=["full_attention"] * 30), "is no Mistral"),
+        (keys("Qwen3", layer_types=["full_attention"] * 29), "for each of 30 layers"),
         (keys("MixtralMoe"), "architecture MixtralMoeForCausalLM is not supported"),
         (keys("Llama", attention_bias=None), "attention_bias = None"),
         (keys("Qwen2", use_sliding_window=True, layer_types=[{}]), "wrong type|layer_types"),

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from lora_decoder import CONFIGS, VOCAB, ids, shake_lora, tiny_decoder
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fledge.core.errors import InputError
+from fledge.core.errors import FledgeError, InputError
 from fledge.model.encoder import Encoder
 from fledge.model.encoder_config import EncoderConfig
 from fledge.model.encoder_heads import Classifier
@@ -100,6 +101,10 @@ KEY = "base_model.model.model.layers.0.self_attn.q_proj"
             r"has shape \(3, 32\); the model asks for \(2, 32\)",
         ),
         (
+            lambda w: w.update({f"{KEY}.lora_A.weight": torch.zeros(2, 32, dtype=torch.int8)}),
+            r"q_proj\.lora_A\.weight has type torch\.int8",
+        ),
+        (
             lambda w: w.update({f"{KEY}.lora_magnitude_vector": torch.zeros(32)}),
             r"lora_magnitude_vector has shape \(32,\)",
         ),
@@ -156,3 +161,19 @@ def test_truncated_adapter_and_none_at_all(adapter: Path) -> None:
         load_lora(tiny_decoder(), adapter)
     with pytest.raises(InputError, match="no LoRA to save"):
         save_lora(tiny_decoder(), adapter, LoraConfig())
+
+
+def test_a_full_disk_leaves_the_former_adapter(
+    adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in adapter.iterdir()}
+    model, config = tiny_decoder(), LoraConfig(rank=3)
+    add_lora(model, config)
+
+    def fails(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("fledge.model.weights.save_file", fails)
+    with pytest.raises(FledgeError, match="cannot be written"):
+        save_lora(model, adapter, config)
+    assert before == {path.name: path.read_bytes() for path in adapter.iterdir()}

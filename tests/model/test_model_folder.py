@@ -130,6 +130,8 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
         ({"rope_parameters": "default"}, "rope_parameters is no object"),
         ({"architectures": [["x"]]}, "is not supported"),
         ({"architectures": {"x": 1}}, "is not supported"),
+        ({"num_hidden_layers": 10**12}, "config.json describes .* weights, stored are"),
+        ({"head_dim": 10**12}, "config.json describes .* weights, stored are"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(

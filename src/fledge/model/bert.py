@@ -93,7 +93,7 @@ def from_bert(values: Any, path: Path, *, pooler: bool) -> EncoderConfig:
                 f"{path}: {key} = {values[key]!r} is not supported", remedy=f"only {wanted!r}"
             )
     activation = values.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise InputError(
             f"{path}: hidden_act = {activation!r} is not supported",
             remedy=f"one of {', '.join(ACTIVATIONS)}",
@@ -118,11 +118,11 @@ def from_bert(values: Any, path: Path, *, pooler: bool) -> EncoderConfig:
 def labels_of(values: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     """The names of a classifier's classes, in order."""
     named = values.get("id2label")
-    if named is None:
-        return tuple(f"LABEL_{number}" for number in range(values.get("num_labels", 2)))
     try:
+        if named is None:
+            return tuple(f"LABEL_{number}" for number in range(values.get("num_labels", 2)))
         labels = tuple(str(label) for _, label in sorted((int(k), v) for k, v in named.items()))
-    except (AttributeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         labels = ()
     if not labels or len(set(labels)) != len(labels):
         raise InputError(f"{path}: id2label = {named!r} is not valid", remedy="mend the file")

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from fledge.core.errors import FledgeError, InputError
+from fledge.core.errors import InputError
 from fledge.core.files import read_json, replacing, write_json
 from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
@@ -28,8 +26,14 @@ from fledge.model.layout import (
 )
 from fledge.model.locate import find_checkpoint
 from fledge.model.stored import INDEX, SINGLE, StoredTensors
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from fledge.model.weights import (
+    DTYPES,
+    check_dtype,
+    check_size,
+    check_sources,
+    place,
+    weights_file,
+)
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -56,7 +60,7 @@ def save_model(
     checkpoint as it was.  Raises InputError for a model whose layers were replaced (LoRA,
     quantized), FledgeError when the disk does not take it.
     """
-    _check_dtype(dtype)
+    check_dtype(dtype)
     if exchange:
         layout_of(model.config)
     weights = {huggingface_name(name): tensor for name, tensor in model.state_dict().items()}
@@ -72,8 +76,8 @@ def save_model(
             write_json(index, _index(weights, DTYPES[dtype], shards, names))
         written = []
         for shard, name in zip(shards, names, strict=True):
-            written.append(stack.enter_context(replacing(folder / name)))
-            _write({key: weights[key] for key in shard}, DTYPES[dtype], written[-1])
+            part = {key: weights[key] for key in shard}
+            written.append(stack.enter_context(weights_file(part, DTYPES[dtype], folder / name)))
         write_json(config, _config_values(model.config, dtype))
         write_json(folder / "generation_config.json", generation_config(model.config))
         for path in written:
@@ -91,18 +95,20 @@ def load_model(
     InputError naming the file, the tensor or key, and what is wrong with it.
     """
     if dtype != "auto":
-        _check_dtype(dtype)
+        check_dtype(dtype)
     folder = find_checkpoint(path)
-    with torch.device("meta"):  # no memory yet
-        model = Decoder(_read_config(folder))
+    config = _read_config(folder)
     with StoredTensors(folder) as stored:
+        check_size(config.parameters, stored)
+        with torch.device("meta"):  # no memory yet
+            model = Decoder(config)
         sources = _sources(model, stored)
-        types = {name: stored.dtype(source) for name, source in sources.items()}  # all are floats
+        types = {name: stored.dtype(source) for name, source in sources.items()}
         for name, source in sources.items():
             wanted = types[name] if dtype == "auto" else DTYPES[dtype]
             # A copy in any case: what stays mapped would change with the file.
             tensor = stored.read(source).to(device, wanted, copy=True)
-            _place(model, name, tensor)
+            place(model, name, tensor)
     matrices = [types[name] for name in sources if model.get_parameter(name).ndim == 2]
     model.compute_dtype = (
         reduce(torch.promote_types, matrices) if dtype == "auto" else DTYPES[dtype]
@@ -119,11 +125,6 @@ def load_config(path: Path | str) -> ModelConfig:
 def huggingface_name(name: str) -> str:
     """Our parameter's name in the Hugging Face layout."""
     return name if name.startswith("lm_head.") else f"model.{name}"
-
-
-def _check_dtype(dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known", remedy=f"use one of {', '.join(DTYPES)}")
 
 
 def _read_config(folder: Path) -> ModelConfig:
@@ -158,18 +159,7 @@ def _sources(model: Decoder, stored: StoredTensors) -> dict[str, str]:
                 f"{stored.file(HEAD)}: {HEAD} differs from {EMBEDDING}, but config.json ties them",
                 remedy='set "tie_word_embeddings": false there',
             )
-    for name, parameter in model.named_parameters():
-        source, shape = sources[name], tuple(parameter.shape)
-        if source not in stored:
-            raise InputError(
-                f"{stored.folder}: tensor {source} is missing",
-                remedy=f"config.json asks for it, of shape {shape}",
-            )
-        if stored.shape(source) != shape:
-            raise InputError(
-                f"{stored.file(source)}: tensor {source} has shape {stored.shape(source)}",
-                remedy=f"config.json asks for shape {shape}",
-            )
+    check_sources(model, stored, sources)
     left = [n for n in stored.names if n not in used and not n.endswith("rotary_emb.inv_freq")]
     if left:
         quantized = next((name for name in left if QUANTIZED.search(name)), None)
@@ -187,12 +177,6 @@ def _same(stored: StoredTensors, one: str, other: str) -> bool:
     if stored.shape(one) != stored.shape(other) or stored.dtype(one) != stored.dtype(other):
         return False
     return torch.equal(stored.read(one), stored.read(other))
-
-
-def _place(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Make ``tensor`` the parameter ``name``."""
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, nn.Parameter(tensor))
 
 
 def _check_plain(model: Decoder, weights: dict[str, Tensor]) -> None:
@@ -251,18 +235,6 @@ def _index(
     placed = {key: name for shard, name in zip(shards, names, strict=True) for key in shard}
     total = sum(_bytes(tensor, dtype) for tensor in weights.values())
     return {"metadata": {"total_size": total}, "weight_map": placed}
-
-
-def _write(weights: dict[str, Tensor], dtype: torch.dtype, path: Path) -> None:
-    tensors = {
-        name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights.items()
-    }
-    try:
-        save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise FledgeError(
-            f"{path.parent}: the weights cannot be written: {error}", remedy="free disk space"
-        ) from None
 
 
 def _remove_former(folder: Path, kept: set[str]) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from fledge.core.errors import InputError
-from fledge.core.files import read_json, replacing, write_json
+from fledge.core.files import read_json, write_json
 from fledge.model.bert import (
     CLASSIFIER,
     ENCODER,
@@ -37,21 +33,27 @@ from fledge.model.sentence_folder import (
     transformer_folder,
     write_settings,
 )
+from fledge.model.stored import SINGLE, StoredTensors
+from fledge.model.weights import (
+    DTYPES,
+    check_dtype,
+    check_size,
+    check_sources,
+    place,
+    weights_file,
+)
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
-Read = Callable[[], Tensor]
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 HEADS = ("cls.", "classifier.")
 """Weights that an encoder alone has no place for; ``load_encoder`` leaves them out."""
 
-IGNORED = (
+REDUNDANT = (
     "embeddings.position_ids",  # 0, 1, 2, …: old writers stored it
-    "cls.predictions.decoder.bias",  # twins of tied weights
-    "cls.seq_relationship.weight",  # next-sentence prediction
-    "cls.seq_relationship.bias",
+    "cls.predictions.decoder.",  # twins of tied weights
 )
+
+NEXT_SENTENCE = "cls.seq_relationship."
 
 
 def load_encoder(
@@ -93,7 +95,7 @@ def load_masked_lm(
             raise InputError(f"{file}: untied embeddings are not supported", remedy="tie them")
         return MaskedLM(config, DTYPES[dtype])
 
-    return _load(path, dtype, device, build, ignored=("cls.predictions.decoder.weight",))
+    return _load(path, dtype, device, build, ignored=(NEXT_SENTENCE,))
 
 
 def save_encoder(
@@ -104,22 +106,26 @@ def save_encoder(
     With ``text_settings`` an encoder also leaves the files that sentence-transformers opens.
     ``dtype``: "float32", "bfloat16" or "float16".
     """
-    _check_dtype(dtype)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_dtype(dtype)
     alone = isinstance(model, Encoder)
     config = model.config if isinstance(model, Encoder) else model.encoder.config
     labels = model.labels if isinstance(model, Classifier) else ()
     named = {Encoder: ENCODER, Classifier: CLASSIFIER, MaskedLM: MASKED_LM}[type(model)]
-    weights = {
-        stored_name(name, alone): tensor.detach().to("cpu", DTYPES[dtype]).contiguous()
-        for name, tensor in model.named_parameters()
-    }
-    write_json(folder / "config.json", to_bert(config, named, dtype, labels))
-    if isinstance(model, Encoder) and model.text_settings is not None:
-        write_settings(folder, model.text_settings, config.width)
-    with replacing(folder / "model.safetensors") as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
-        shutil.copymode(folder / "config.json", temporary)  # save_file leaves it to the owner
+    weights = {stored_name(name, alone): tensor for name, tensor in model.named_parameters()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with weights_file(weights, DTYPES[dtype], folder / SINGLE) as file:
+        write_json(folder / "config.json", to_bert(config, named, dtype, labels))
+        if isinstance(model, Encoder) and model.text_settings is not None:
+            write_settings(folder, model.text_settings, config.width)
+        shutil.copymode(folder / "config.json", file)  # save_file leaves it to the owner
+
+
+def unused_tensors(folder: Path, model: nn.Module) -> list[str]:
+    """The tensors stored in ``folder`` that ``model``, loaded from there, left out, sorted."""
+    used = {bert_name(name) for name, _ in model.named_parameters()}
+    with StoredTensors(folder) as stored:
+        known = {plain_name(name): name for name in stored.names}
+    return sorted(known[n] for n in known.keys() - used if not n.startswith(REDUNDANT))
 
 
 def encoder_folder(path: Path | str) -> Path:
@@ -134,65 +140,36 @@ def _load(
     build: Callable[[EncoderConfig, dict[str, Any], Path], ModelT],
     ignored: tuple[str, ...],
 ) -> ModelT:
-    _check_dtype(dtype)
+    check_dtype(dtype)
     folder = find_checkpoint(transformer_folder(encoder_folder(path)))
     file = folder / "config.json"
     values = read_json(file)
-    with _stored(folder) as stored:
-        config = from_bert(values, file, pooler="pooler.dense.weight" in stored)
-        model = build(config, values, file)
-        left_out = (*ignored, *IGNORED)
-        wanted = {name: read for name, read in stored.items() if not name.startswith(left_out)}
-        _fill(model, wanted, folder)
-    return model.to(device=device, dtype=DTYPES[dtype]).eval()
+    with StoredTensors(folder) as stored:
+        known = {plain_name(name): name for name in stored.names}
+        config = from_bert(values, file, pooler="pooler.dense.weight" in known)
+        check_size(config.parameters, stored)
+        with torch.device("meta"):  # no memory yet
+            model = build(config, values, file)
+        for name, source in _sources(model, stored, known, (*ignored, *REDUNDANT)).items():
+            # A copy in any case: what stays mapped would change with the file.
+            place(model, name, stored.read(source).to(device, DTYPES[dtype], copy=True))
+    return model.eval()
 
 
-@contextmanager
-def _stored(folder: Path) -> Iterator[dict[str, Read]]:
-    """Plain names of the tensors in ``folder`` -> how to read one; files stay mapped inside."""
-    index = folder / "model.safetensors.index.json"
-    names = ["model.safetensors"]
-    if not (folder / names[0]).is_file():
-        names = sorted(set(read_json(index)["weight_map"].values()))
-    stored: dict[str, Read] = {}
-    with ExitStack() as stack:
-        for file in (folder / name for name in names):
-            try:
-                tensors = stack.enter_context(safe_open(file, framework="pt"))
-            except (SafetensorError, OSError) as error:
-                raise InputError(
-                    f"{file} cannot be read: {error}", remedy="copy it again"
-                ) from None
-            for name in tensors.keys():  # noqa: SIM118  (no mapping)
-                stored[plain_name(name)] = partial(tensors.get_tensor, name)
-        yield stored
+def _sources(
+    model: nn.Module, stored: StoredTensors, known: dict[str, str], ignored: tuple[str, ...]
+) -> dict[str, str]:
+    """The stored tensor for each parameter; every one once, of its shape, nothing left over.
 
-
-def _fill(model: nn.Module, stored: dict[str, Read], folder: Path) -> None:
-    """Copy the stored tensors into ``model``; every parameter once, nothing left over."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            read = stored.pop(bert_name(name), None)
-            tensor = None if read is None else read()
-            if tensor is None or tensor.shape != parameter.shape:
-                found = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
-                raise InputError(
-                    f"{folder}: weight {bert_name(name)} {found}",
-                    remedy=f"config.json asks for shape {tuple(parameter.shape)}",
-                )
-            if not tensor.is_floating_point():
-                raise InputError(
-                    f"{folder}: weight {bert_name(name)} has type {tensor.dtype}",
-                    remedy="only float types are read",
-                )
-            parameter.copy_(tensor)
-    if stored:
+    ``known``: plain name -> stored name.
+    """
+    plain = {name: bert_name(name) for name, _ in model.named_parameters()}
+    sources = {name: known.get(theirs, theirs) for name, theirs in plain.items()}
+    check_sources(model, stored, sources)
+    left = sorted(n for n in known.keys() - plain.values() if not n.startswith(ignored))
+    if left:
         raise InputError(
-            f"{folder}: weight {min(stored)} has no place in the model",
+            f"{stored.file(known[left[0]])}: tensor {left[0]} has no place in the model",
             remedy="only the plain BERT layout is supported",
         )
-
-
-def _check_dtype(dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known", remedy=f"use one of {', '.join(DTYPES)}")
+    return sources

@@ -11,7 +11,13 @@ from fledge.model.checkpoint import save_model
 from fledge.model.decoder import Decoder
 from fledge.model.encoder_checkpoint import save_encoder
 from fledge.model.gguf.write import write_gguf
-from fledge.model.importing import check_place, check_weights, describe, partial_folder
+from fledge.model.importing import (
+    check_place,
+    check_weights,
+    describe,
+    losses,
+    partial_folder,
+)
 from fledge.model.source import Source, open_source
 
 TYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -42,7 +48,7 @@ def export_huggingface(
     check_place(out, source.path, force=force)
     dtype = TYPES[kind] if kind else source.dtype
     model = source.load(dtype, progress)
-    notes = check_weights(model, progress)
+    notes = [*check_weights(model, progress), *losses(source, model, dtype)]
     with partial_folder(out) as partial:
         progress.say(f"writing {out}")
         if isinstance(model, Decoder):
@@ -76,7 +82,8 @@ def export_gguf(
         raise InputError(
             f"{path}: {source.architecture} is not written as GGUF yet", remedy="use --format hf"
         )
-    model = source.load(source.dtype, progress)
+    # Of several types the widest: vectors stay float32 in the file.
+    model = source.load("float32" if len(source.stored) > 1 else source.dtype, progress)
     if not isinstance(model, Decoder):
         raise TypeError(type(model))
     kind = kind or "f16"

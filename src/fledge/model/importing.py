@@ -20,12 +20,12 @@ from fledge.core.protocols import Progress, Silent
 from fledge.model.checkpoint import save_model
 from fledge.model.decoder import Decoder
 from fledge.model.encoder_checkpoint import save_encoder
+from fledge.model.locate import holds_model
 from fledge.model.source import Source, open_source
 from fledge.model.tokenizer_check import check_tokenizer
+from fledge.model.weights import check_dtype
 
 MANIFEST = "import.json"
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def import_checkpoint(
@@ -44,10 +44,10 @@ def import_checkpoint(
     progress = progress or Silent()
     source = open_source(path)
     check_place(out, source.path, force=force)
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is not known", remedy=f"use one of {', '.join(DTYPES)}")
+    written = dtype or source.dtype
+    check_dtype(written)
     digests = _digests(source, progress)
-    model = source.load(dtype or source.dtype, progress)
+    model = source.load(written, progress)
     warnings = check_weights(model, progress)
     shape = describe(model)
     files = source.tokenizer()
@@ -57,17 +57,17 @@ def import_checkpoint(
         "source": {"path": str(path), "kind": source.kind, "files": digests},
         "architecture": source.architecture,
         "stored": source.stored,
-        "dtype": dtype or source.dtype,
+        "dtype": written,
         "model": shape,
         "tokenizer": found,
-        "warnings": [*warnings, *_type_warnings(source, dtype), *doubts],
+        "warnings": [*warnings, *losses(source, model, written), *doubts],
     }
     with partial_folder(out) as partial:
         progress.say(f"writing {out}")
         if isinstance(model, Decoder):
-            save_model(model, partial, dtype=dtype or source.dtype)
+            save_model(model, partial, dtype=written)
         else:
-            save_encoder(model, partial, dtype=dtype or source.dtype)  # type: ignore[arg-type]
+            save_encoder(model, partial, dtype=written)  # type: ignore[arg-type]
         source.copy_rest(partial)
         write_json(partial / MANIFEST, manifest)
     return manifest
@@ -89,7 +89,7 @@ def check_place(out: Path, source: Path, *, force: bool, file: bool = False) -> 
     if real.is_file():
         raise InputError(f"--out {out} is a file", remedy="name a folder")
     if real.is_dir() and any(real.iterdir()):
-        if not (real / "config.json").is_file():
+        if not holds_model(real):
             raise InputError(f"{out} is not empty and no model", remedy="name a new folder")
         if not force:
             raise InputError(f"{out} exists", remedy="add --force to replace it")
@@ -97,9 +97,12 @@ def check_place(out: Path, source: Path, *, force: bool, file: bool = False) -> 
 
 @contextmanager
 def partial_folder(out: Path) -> Iterator[Path]:
-    """``<out>.partial`` to write into; it takes the place of ``out`` when the block succeeds."""
+    """A hidden folder to write into; it takes the place of ``out`` when the block succeeds.
+
+    Its name is none that a run gives: ``<stage>.partial`` may hold a training to go on with.
+    """
     out = out.resolve()
-    partial = out.with_name(f"{out.name}.partial")
+    partial = out.with_name(f".{out.name}.incoming")
     partial.mkdir(parents=True, exist_ok=True)
     with _held(partial):
         try:
@@ -183,12 +186,10 @@ def _digests(source: Source, progress: Progress) -> dict[str, str]:
     return digests
 
 
-def _type_warnings(source: Source, dtype: str | None) -> list[str]:
-    """What the change of types costs."""
-    written = dtype or source.dtype
-    widths = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "Q8_0": 4}
-    wide = 4 if written == "float32" else 2
-    narrowed = [kind for kind in source.stored if widths.get(kind, 4) > wide]
-    crossed = {"BF16": "float16", "F16": "bfloat16"}
-    narrowed += [kind for kind in source.stored if crossed.get(kind) == written]
-    return [f"weights stored as {', '.join(narrowed)} are rounded to {written}"] if narrowed else []
+def losses(source: Source, model: nn.Module, dtype: str) -> list[str]:
+    """What of the source is not in ``model`` written as ``dtype``, in words."""
+    kinds, left = source.rounded_to(dtype), source.left_out(model)
+    said = [f"weights stored as {', '.join(kinds)} are rounded to {dtype}"] if kinds else []
+    if left:
+        said.append(f"{len(left)} tensors of other heads are left out, such as {left[0]}")
+    return said

@@ -314,9 +314,15 @@ def _read_window(
     if layout.windows == "no layer":
         return None, None
     window, types = values.get("sliding_window"), values.get("layer_types")
+    depth = values["num_hidden_layers"]
     known = {"sliding_attention", "full_attention"}
-    if types is not None and not (isinstance(types, list) and set(types) <= known):
-        raise InputError(f"{path}: layer_types = {types!r} is not supported", remedy=f"{known}")
+    if types is not None and not (
+        isinstance(types, list) and set(types) <= known and len(types) == depth
+    ):
+        raise InputError(
+            f"{path}: layer_types = {types!r} is not supported",
+            remedy=f"one of {', '.join(sorted(known))} for each of {depth} layers",
+        )
     if layout.windows == "every layer":
         if window is not None and "full_attention" in (types or ()):
             raise InputError(
@@ -327,7 +333,6 @@ def _read_window(
         return window, None
     if not values["use_sliding_window"] or window is None:
         return None, None
-    depth = values["num_hidden_layers"]
     if types is None:
         layers = tuple(range(values["max_window_layers"], depth))
     else:

@@ -30,7 +30,7 @@ def find_checkpoint(path: Path | str) -> Path:
     rungs = [rung for rung in reversed(RUNGS) if is_current(path, rung)]
     for folder in (path, path / "model", *(path / rung / "model" for rung in rungs)):
         if (folder / "config.json").is_file():
-            if not any((folder / name).is_file() for name in WEIGHTS):
+            if not holds_model(folder):
                 pickled = any(folder.glob("pytorch_model*.bin"))
                 raise InputError(
                     f"{folder} has a config.json but no model.safetensors",
@@ -41,6 +41,12 @@ def find_checkpoint(path: Path | str) -> Path:
                 )
             return folder
     raise InputError(f"no model in {path}", remedy=_advice(path))
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether ``folder`` itself has ``config.json`` and weights: many others have the first."""
+    names = [path.name for path in folder.iterdir()]
+    return "config.json" in names and not set(WEIGHTS).isdisjoint(names)
 
 
 def _advice(path: Path) -> str:

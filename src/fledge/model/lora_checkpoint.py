@@ -13,17 +13,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fledge.core.config import parse_config
 from fledge.core.errors import InputError
-from fledge.core.files import read_json, replacing, write_json
+from fledge.core.files import read_json, write_json
 from fledge.model.bert import stored_name
 from fledge.model.encoder import Encoder
 from fledge.model.encoder_heads import Classifier, MaskedLM
 from fledge.model.lora import adapt, linear_names, lora_layers, lora_state
 from fledge.model.lora_config import LoraConfig
+from fledge.model.weights import weights_file
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 
@@ -62,16 +63,14 @@ def save_lora(model: nn.Module, folder: Path, config: LoraConfig, *, base: str =
     layers = lora_layers(model)
     if not layers:
         raise InputError("the model has no LoRA to save", remedy="add_lora first")
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {}
     for name, tensor in lora_state(model).items():
         layer, _, part = name.rpartition(".")
-        key = f"{PREFIX}{_their_name(model, layer)}.{PARTS[part]}"
-        weights[key] = tensor.detach().to("cpu", torch.float32).contiguous()
-    write_json(folder / CONFIG_FILE, _to_peft(model, list(layers), config, base))
-    with replacing(folder / WEIGHTS_FILE) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
-        shutil.copymode(folder / CONFIG_FILE, temporary)  # save_file leaves it to the owner
+        weights[f"{PREFIX}{_their_name(model, layer)}.{PARTS[part]}"] = tensor
+    folder.mkdir(parents=True, exist_ok=True)
+    with weights_file(weights, torch.float32, folder / WEIGHTS_FILE) as file:
+        write_json(folder / CONFIG_FILE, _to_peft(model, list(layers), config, base))
+        shutil.copymode(folder / CONFIG_FILE, file)  # save_file leaves it to the owner
 
 
 def load_lora(model: nn.Module, folder: Path) -> LoraConfig:
@@ -191,4 +190,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} cannot be read: {error}", remedy="copy it again") from None
     if not weights:
         raise InputError(f"{path} holds no tensor", remedy="copy it again")
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point():
+            raise InputError(
+                f"{path}: {name} has type {tensor.dtype}", remedy="only float types are read"
+            )
     return weights

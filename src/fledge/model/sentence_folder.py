@@ -55,12 +55,13 @@ def read_settings(folder: Path, config: EncoderConfig) -> TextSettings | None:
             "how": _mode(_object(pooling_file), pooling_file),
             "normalize": kinds[-1] == "Normalize",
         },
-        "max_tokens": min(length.get("max_seq_length") or config.context, config.context),
+        "max_tokens": length.get("max_seq_length") or config.context,
         "lowercase": length.get("do_lower_case", False),
         "prompts": prompts.get("prompts") or {},
         "default_prompt": prompts.get("default_prompt_name"),
     }
-    return parse_config(TextSettings, fields, str(folder / MODULES))
+    settings = parse_config(TextSettings, fields, str(folder / MODULES))
+    return settings.model_copy(update={"max_tokens": min(settings.max_tokens, config.context)})
 
 
 def write_settings(folder: Path, settings: TextSettings, width: int) -> None:
@@ -111,7 +112,7 @@ def _mode(values: dict[str, Any], path: Path) -> str:
     if words is None:
         on = [key for key, value in values.items() if key.startswith("pooling_mode_") and value]
         words = [MODES.get(key, key.removeprefix("pooling_mode_")) for key in on]
-    modes = [words] if isinstance(words, str) else list(words)
+    modes = words if isinstance(words, list) else [words]
     if len(modes) != 1 or modes[0] not in MODES.values():
         raise InputError(
             f"{path}: pooling {' + '.join(map(str, modes)) or 'none'} is not supported",

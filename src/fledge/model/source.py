@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from safetensors import safe_open
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fledge.core.files import read_json, write_json, write_text
 from fledge.core.protocols import Progress
@@ -20,13 +21,16 @@ from fledge.model.encoder_checkpoint import (
     load_classifier,
     load_encoder,
     load_masked_lm,
+    unused_tensors,
 )
 from fledge.model.gguf.magic import is_gguf
 from fledge.model.gguf.read import GgufFile
 from fledge.model.gguf.vocabulary import TokenizerFiles
 from fledge.model.locate import find_checkpoint
-from fledge.model.sentence_folder import transformer_folder
+from fledge.model.sentence_folder import MODULES, transformer_folder
+from fledge.model.stored import DTYPES as STORED_DTYPES
 from fledge.model.stored import StoredTensors
+from fledge.model.weights import DTYPES
 from fledge.tokenizer.tokenizer import CONFIG_FILE, MODEL_FILE
 
 ENCODERS = {
@@ -37,8 +41,10 @@ ENCODERS = {
 }
 """Architecture -> how it is loaded; every other one is a decoder's business."""
 
-DTYPE_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float32"}
-"""safetensors' and GGUF's words for types -> torch's."""
+TYPES = {**STORED_DTYPES, "Q8_0": torch.float32}
+"""safetensors' and GGUF's words for types -> the narrowest of torch's that holds them."""
+
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 TOKENIZER_FILES = (
     MODEL_FILE,
@@ -73,13 +79,15 @@ class Source:
     def dtype(self) -> str:
         """The type that holds most weights as they are: "float32", "float16" or "bfloat16"."""
         most = max(self.stored, key=lambda name: self.stored[name], default="F32")
-        return DTYPE_NAMES.get(most, "float32")  # Q8_0 is exact in float32 only
+        return NAMES.get(TYPES[most], "float32")
 
     def files(self) -> list[Path]:
         """Every file that decides what is imported."""
         if self.kind == "gguf":
             return [self.path]
         folders = {self.path, self.top}
+        if (self.top / MODULES).is_file():  # how a sentence-transformers folder pools
+            folders |= {file.parent for file in self.top.glob("*/config.json")}
         names = ("*.json", "*.safetensors", "*.jinja", "*.txt", *KEPT)
         found = {file for folder in folders for name in names for file in folder.glob(name)}
         return sorted(file for file in found if file.is_file())
@@ -91,6 +99,28 @@ class Source:
         if self.kind == "encoder":
             return ENCODERS[self.architecture](self.top, dtype=dtype)
         return load_model(self.path, dtype=dtype)
+
+    def rounded_to(self, dtype: str) -> list[str]:
+        """The types as stored of weights that ``dtype`` cannot hold exactly, sorted."""
+        wanted = DTYPES[dtype]
+        doubtful = [k for k in self.stored if torch.promote_types(TYPES[k], wanted) != wanted]
+        return sorted(
+            kind
+            for kind in doubtful
+            if any(not torch.equal(t.to(wanted).to(t.dtype), t) for t in self._tensors(kind))
+        )
+
+    def left_out(self, model: nn.Module) -> list[str]:
+        """Stored tensors that have no place in an encoder ``model``; decoders leave none out."""
+        return unused_tensors(self.path, model) if self.kind == "encoder" else []
+
+    def _tensors(self, kind: str) -> Iterator[Tensor]:
+        """The weights stored as ``kind``, one by one."""
+        if self.kind == "gguf":
+            yield from (tensor for _, tensor in GgufFile(self.path).tensors([kind]))
+            return
+        with StoredTensors(self.path) as stored:
+            yield from (stored.read(name) for name in stored.names if stored.kind(name) == kind)
 
     def tokenizer(self) -> TokenizerFiles:
         """Its tokenizer; raises InputError when there is none."""
@@ -130,7 +160,7 @@ def open_source(path: Path | str) -> Source:
     if is_gguf(path):
         file = GgufFile(path)
         architecture = str(file.fields.get("general.architecture"))
-        return Source("gguf", path, path.parent, architecture, {file.kind: file.config.parameters})
+        return Source("gguf", path, path.parent, architecture, file.stored)
     top = encoder_folder(path)
     folder = find_checkpoint(transformer_folder(top))
     values = read_json(folder / "config.json")
@@ -144,10 +174,6 @@ def stored_types(folder: Path) -> dict[str, int]:
     """Type -> number of weights, from the headers of the safetensors files of ``folder``."""
     counts: Counter[str] = Counter()
     with StoredTensors(folder) as stored:
-        files = sorted({stored.file(name) for name in stored.names})
-    for file in files:
-        with safe_open(file, framework="np") as tensors:
-            parts = [tensors.get_slice(name) for name in tensors.keys()]  # noqa: SIM118
-            for part in parts:
-                counts[str(part.get_dtype())] += prod(part.get_shape())
-    return {kind: count for kind, count in counts.items() if kind in DTYPE_NAMES}
+        for name in stored.names:
+            counts[stored.kind(name)] += prod(stored.shape(name))
+    return {kind: count for kind, count in counts.items() if kind in TYPES}

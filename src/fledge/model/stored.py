@@ -75,16 +75,20 @@ class StoredTensors:
         """The shape, from the header."""
         return tuple(self._slice(name).get_shape())
 
+    def kind(self, name: str) -> str:
+        """The type as the format names it, from the header."""
+        return str(self._slice(name).get_dtype())
+
     def dtype(self, name: str) -> torch.dtype:
         """The type, from the header; raises InputError for what is no float."""
-        stored = self._slice(name).get_dtype()
-        if stored not in DTYPES:
+        kind = self.kind(name)
+        if kind not in DTYPES:
             raise InputError(
-                f"{self.file(name)}: tensor {name} has type {stored}, which is no weight of "
+                f"{self.file(name)}: tensor {name} has type {kind}, which is no weight of "
                 f"{', '.join(DTYPES)}",
                 remedy="use the checkpoint that is not quantized",
             )
-        return DTYPES[stored]
+        return DTYPES[kind]
 
     def read(self, name: str) -> Tensor:
         """The tensor; its pages come from the file when they are touched."""

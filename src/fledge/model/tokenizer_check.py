@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fledge.core.errors import InputError
-from fledge.model.gguf.vocabulary import PROBES, TokenizerFiles
+from fledge.model.gguf.vocabulary import PROBES, SPECIALS, TokenizerFiles, token_text
 from fledge.tokenizer.template import render
 from fledge.tokenizer.tokenizer import CONFIG_FILE, MODEL_FILE
-
-NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 CONVERSATION = (
     {"role": "user", "content": "Hello?"},
@@ -46,8 +44,8 @@ def check_tokenizer(
         for name, token in special_ids.items()
         if token not in ids.values()
     ]
-    for name in NAMES:
-        text = _text(files.config.get(name))
+    for name in SPECIALS:
+        text = token_text(files.config.get(name))
         if text is not None and text not in ids:
             warnings.append(f"{CONFIG_FILE}: {name} {text!r} is no token of the tokenizer")
     kind = kind_of(files)
@@ -86,15 +84,10 @@ def _template_warnings(files: TokenizerFiles) -> list[str]:
     source = files.chat_template
     if source is None:
         return []
-    begin, end = (_text(files.config.get(name)) or "" for name in ("bos_token", "eos_token"))
+    begin, end = (token_text(files.config.get(name)) or "" for name in ("bos_token", "eos_token"))
     try:
         text = render(source, CONVERSATION, None, True, bos_token=begin, eos_token=end)
     except InputError as error:
         return [f"the chat template cannot be rendered: {error.message}"]
     missing = [turn["content"] for turn in CONVERSATION if turn["content"] not in text]
     return [f"the chat template leaves {missing[0]!r} out of a conversation"] if missing else []
-
-
-def _text(token: Any) -> str | None:
-    """tokenizer_config.json writes a token as its text or as an object."""
-    return token.get("content") if isinstance(token, dict) else token

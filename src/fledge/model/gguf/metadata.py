@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fledge.core.config import parse_config
 from fledge.core.errors import InputError
 from fledge.model.config import ModelConfig, RopeScaling
+from fledge.model.rope_layout import yarn_magnitude
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """The architectures of llama.cpp that a ``ModelConfig`` can be."""
@@ -113,14 +114,9 @@ def _scaling_values(config: ModelConfig) -> dict[str, Any]:
         values["rope.scaling.yarn_beta_slow"] = scaling.beta_slow
         if scaling.attention_factor is not None:
             # llama.cpp multiplies by this on top of its own 0.1 ln(factor) + 1.
-            share = scaling.attention_factor / _yarn_attention(scaling.factor)
+            share = scaling.attention_factor / yarn_magnitude(scaling.factor)
             values["rope.scaling.attn_factor"] = share
     return values
-
-
-def _yarn_attention(factor: float) -> float:
-    """What YaRN multiplies cosines and sines by when the model says nothing."""
-    return 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def rope_factors(config: ModelConfig) -> NDArray[np.float32] | None:
@@ -181,14 +177,16 @@ def from_metadata(
             )
     config = parse_config(ModelConfig, values, str(path))
     scaling = _scaling(keys) if rope is None else _llama3(config, fields, rope, path)
-    return config if scaling is None else config.model_copy(update={"rope_scaling": scaling})
+    if scaling is None:
+        return config
+    return parse_config(ModelConfig, {**values, "rope_scaling": scaling}, str(path))
 
 
 class _Keys:
     """The ``fields`` below the name of their architecture, read as what they must be."""
 
     def __init__(self, fields: Mapping[str, Any], path: Path) -> None:
-        self._fields, self._path = fields, path
+        self._fields, self.path = fields, path
         self.architecture = str(fields.get("general.architecture", "none"))
         if self.architecture not in ARCHITECTURES:
             raise InputError(
@@ -207,20 +205,20 @@ class _Keys:
             value = value[0]  # one value a layer, all the same
         value = default if value is None else value
         if not isinstance(value, int):
-            raise self._wrong(key, value)
+            raise self.wrong(key, value)
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
         value = self.get(key)
         value = default if value is None else value
         if not isinstance(value, (float, int)) or not math.isfinite(value):
-            raise self._wrong(key, value)
+            raise self.wrong(key, value)
         return float(str(np.float32(value)))  # 1e-06, where float32 says 9.99999997e-07
 
-    def _wrong(self, key: str, value: Any) -> InputError:
+    def wrong(self, key: str, value: Any) -> InputError:
         what = "is missing" if value is None else f"= {value!r} is not supported"
         return InputError(
-            f"{self._path}: {self.architecture}.{key} {what}", remedy="convert the model again"
+            f"{self.path}: {self.architecture}.{key} {what}", remedy="convert the model again"
         )
 
 
@@ -258,22 +256,25 @@ def special_token_values(config: ModelConfig) -> dict[str, int]:
 
 
 def _scaling(keys: _Keys) -> RopeScaling | None:
-    kind, factor = keys.get("rope.scaling.type"), keys.get("rope.scaling.factor")
-    factor = factor or keys.get("rope.scale_linear")  # the name it had in old files
-    if kind in (None, "none", "linear") and (kind == "none" or factor in (None, 0.0, 1.0)):
+    kind = keys.get("rope.scaling.type")
+    # The second is the name it had in old files; 0 means none.
+    factor = keys.real("rope.scaling.factor", 0.0) or keys.real("rope.scale_linear", 0.0)
+    if kind == "none" or (kind in (None, "linear") and factor in (0.0, 1.0)):
         return None
     if kind not in (None, "linear", "yarn"):
-        raise keys._wrong("rope.scaling.type", kind)
-    values: dict[str, Any] = {"kind": kind or "linear", "factor": float(str(np.float32(factor)))}
-    if (context := keys.get("rope.scaling.original_context_length")) is not None:
-        values["original_context"] = context
+        raise keys.wrong("rope.scaling.type", kind)
+    values: dict[str, Any] = {
+        "kind": kind or "linear",
+        "factor": factor,
+        "original_context": keys.get("rope.scaling.original_context_length"),
+    }
     if kind == "yarn":
         values["beta_fast"] = keys.real("rope.scaling.yarn_beta_fast", 32.0)
         values["beta_slow"] = keys.real("rope.scaling.yarn_beta_slow", 1.0)
-        if (share := keys.get("rope.scaling.attn_factor")) is not None:
-            own = _yarn_attention(values["factor"])
-            values["attention_factor"] = float(str(np.float32(share * own)))
-    return parse_config(RopeScaling, values, f"{keys._path}: {keys.architecture}.rope.scaling")
+        if keys.get("rope.scaling.attn_factor") is not None:
+            share = keys.real("rope.scaling.attn_factor") * yarn_magnitude(factor)
+            values["attention_factor"] = float(str(np.float32(share)))
+    return parse_config(RopeScaling, values, f"{keys.path}: {keys.architecture}.rope.scaling")
 
 
 def _llama3(
@@ -286,7 +287,11 @@ def _llama3(
     """
     candidates = []
     if SCALING_KEY in fields:
-        candidates.append(parse_config(RopeScaling, json.loads(fields[SCALING_KEY]), str(path)))
+        try:
+            own = json.loads(fields[SCALING_KEY])
+        except (TypeError, ValueError):
+            own = None
+        candidates.append(parse_config(RopeScaling, own, f"{path}: {SCALING_KEY}"))
     factor = round(float(rope.max()), 4)
     if factor > 0:
         candidates += [

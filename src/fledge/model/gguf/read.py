@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import gguf
 import numpy as np
 import tokenizers
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fledge.core.errors import InputError
 from fledge.core.protocols import Progress, Silent
@@ -23,9 +23,8 @@ from fledge.model.gguf.magic import MAGIC
 from fledge.model.gguf.metadata import from_metadata
 from fledge.model.gguf.names import ROPE_FACTORS, our_name, separate, turned_heads
 from fledge.model.gguf.rebuild import from_vocabulary
+from fledge.model.weights import DTYPES, check_dtype, place
 from fledge.tokenizer.tokenizer import Tokenizer
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 KINDS = ("F32", "F16", "BF16", "Q8_0")
 """Types of tensors that are read."""
@@ -119,18 +118,27 @@ class GgufFile:
                 raise self._misshapen(name, self._tensors[name].shape[::-1])
 
     @property
+    def stored(self) -> dict[str, int]:
+        """Type (of ``KINDS``) -> number of weights, the most frequent first."""
+        sizes: Counter[str] = Counter()
+        for name, tensor in self._tensors.items():
+            if name != ROPE_FACTORS:
+                sizes[tensor.tensor_type.name] += int(tensor.n_elements)
+        return dict(sizes.most_common())
+
+    @property
     def kind(self) -> str:
         """The type that most weights have: one of ``KINDS``."""
-        sizes: Counter[str] = Counter()
-        for tensor in self._reader.tensors:
-            sizes[tensor.tensor_type.name] += tensor.n_elements
-        return sizes.most_common(1)[0][0] if sizes else "F32"
+        return next(iter(self.stored), "F32")
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """(our name, tensor) one by one, rows in our order: float32 for Q8_0, else as stored."""
+    def tensors(self, kinds: Collection[str] = KINDS) -> Iterator[tuple[str, Tensor]]:
+        """(our name, tensor) one by one, rows in our order: float32 for Q8_0, else as stored.
+
+        ``kinds``: only tensors of these types.
+        """
         architecture = self.fields["general.architecture"]
         for name, tensor in self._tensors.items():
-            if name == ROPE_FACTORS:
+            if name == ROPE_FACTORS or tensor.tensor_type.name not in kinds:
                 continue
             ours = our_name(name)
             if ours is None:
@@ -151,24 +159,20 @@ class GgufFile:
         progress: Progress | None = None,
     ) -> Decoder:
         """The model, in evaluation mode; it holds and computes in ``dtype``."""
-        if dtype not in DTYPES:
-            raise InputError(
-                f"dtype {dtype!r} is not known", remedy=f"use one of {', '.join(DTYPES)}"
-            )
+        check_dtype(dtype)
         with torch.device("meta"):  # no memory yet
             model = Decoder(self.config, DTYPES[dtype])
-        places = dict(model.named_parameters())
-        count = sum(place.numel() for place in places.values())
+        shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        count = sum(shape.numel() for shape in shapes.values())
         with (progress or Silent()).bar("reading", count, "weights") as bar:
             for name, tensor in self.tensors():
-                place = places.pop(name, None)
-                if place is None or place.shape != tensor.shape:
+                shape = shapes.pop(name, None)
+                if shape != tensor.shape:
                     raise self._misshapen(name, tensor.shape)
-                values = {name: nn.Parameter(tensor.to(device, DTYPES[dtype]))}
-                model.load_state_dict(values, strict=False, assign=True)
+                place(model, name, tensor.to(device, DTYPES[dtype]))
                 bar.advance(tensor.numel())
-        if places:
-            raise self._missing(next(iter(places)))
+        if shapes:
+            raise self._missing(next(iter(shapes)))
         model.cos, model.sin = model.cos.to(device), model.sin.to(device)
         return model.eval()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -19,6 +19,9 @@ from fledge.tokenizer.tokenizer import CONFIG_FILE, MODEL_FILE
 
 EXACT_KEY = "tokenizer.huggingface.json"
 """Of the GGUF specification: the whole tokenizer.json, for those that read it."""
+
+SPECIALS = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "pad", "sep", "cls", "mask"))
+"""Keys of tokenizer_config.json that name a token."""
 
 UNREACHED = -1e6
 """Score of a token that no merge makes."""
@@ -71,11 +74,13 @@ class TokenizerFiles:
             tokenizers.Tokenizer.from_str(json.dumps(model))
         except Exception as error:  # the library raises bare Exception
             raise InputError(f"{path} cannot be read: {error}", remedy="copy it again") from None
+        model.setdefault("added_tokens", [])
         config_path = folder / CONFIG_FILE
         config = read_json(config_path) if config_path.is_file() else {}
+        _check_config(config, config_path)
         separate = folder / "chat_template.jinja"
         if separate.is_file():
-            config = {**config, "chat_template": separate.read_text(encoding="utf-8")}
+            config = {**config, "chat_template": _read_text(separate)}
         return cls(folder, model, config)
 
     @property
@@ -91,6 +96,10 @@ class TokenizerFiles:
         """The tokenizer itself."""
         return tokenizers.Tokenizer.from_str(json.dumps(self.model))
 
+    def special_probes(self) -> list[str]:
+        """A text for each added token: some of them swallow the spaces around them."""
+        return [f"a {token['content']} b" for token in self.model["added_tokens"]]
+
     def token_ids(self) -> dict[str, int]:
         """Text -> id of every token, added ones included."""
         added = {token["content"]: int(token["id"]) for token in self.model["added_tokens"]}
@@ -98,6 +107,35 @@ class TokenizerFiles:
         if isinstance(vocabulary, list):  # Unigram: (text, score) pairs in the order of their ids
             vocabulary = {text: i for i, (text, _) in enumerate(vocabulary)}
         return {**vocabulary, **added}
+
+
+def token_text(token: Any) -> str | None:
+    """tokenizer_config.json writes a token as its text or as an object."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
+def _check_config(config: Any, path: Path) -> None:
+    """Raises InputError for what no tokenizer_config.json holds."""
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not an object", remedy="mend the file")
+    template = config.get("chat_template")
+    named = template if isinstance(template, list) else []
+    wrong = [name for name in SPECIALS if not isinstance(token_text(config.get(name)), str | None)]
+    if not isinstance(template, str | list | None) or not all(
+        isinstance(entry, dict) and {"name", "template"} <= entry.keys() for entry in named
+    ):
+        wrong.append("chat_template")
+    if wrong:
+        raise InputError(
+            f"{path}: {wrong[0]} = {config[wrong[0]]!r} is not valid", remedy="mend the file"
+        )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8: {error}", remedy="re-encode the file") from None
 
 
 def to_vocabulary(
@@ -137,7 +175,7 @@ def _with_exact(files: TokenizerFiles, fields: dict[str, Any]) -> tuple[dict[str
         notes.append(f"whether llama.cpp's pre-tokenizer {pre!r} reads as this one is not checked")
     else:
         rebuilt = tokenizers.Tokenizer.from_str(json.dumps(rebuild_tokenizer(fields)))
-        text = first_difference(files.reader(), rebuilt)
+        text = first_difference(files.reader(), rebuilt, files.special_probes())
         if text is None:
             return fields, notes
         notes.append(
@@ -147,10 +185,12 @@ def _with_exact(files: TokenizerFiles, fields: dict[str, Any]) -> tuple[dict[str
     return fields | {EXACT_KEY: json.dumps(files.model, ensure_ascii=False)}, notes
 
 
-def first_difference(one: tokenizers.Tokenizer, other: tokenizers.Tokenizer) -> str | None:
-    """The first probe that the two read into different ids, or None."""
+def first_difference(
+    one: tokenizers.Tokenizer, other: tokenizers.Tokenizer, more: Sequence[str] = ()
+) -> str | None:
+    """The first probe, or text of ``more``, that the two read into different ids, or None."""
     for specials in (False, True):
-        for text in PROBES:
+        for text in (*PROBES, *more):
             ids = [t.encode(text, add_special_tokens=specials).ids for t in (one, other)]
             if ids[0] != ids[1]:
                 return text
@@ -262,8 +302,7 @@ def _begin_and_end(files: TokenizerFiles) -> dict[str, Any]:
     }
     ids = files.token_ids()
     for name, framing in (("bos", before), ("eos", after)):
-        text = files.config.get(f"{name}_token")
-        text = text["content"] if isinstance(text, dict) else text
+        text = token_text(files.config.get(f"{name}_token"))
         token = framing[0] if framing else ids.get(text) if text else None
         if token is not None:
             fields[f"tokenizer.ggml.{name}_token_id"] = token
