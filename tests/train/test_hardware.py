@@ -23,7 +23,7 @@ def test_the_number_type_told_is_the_one_chosen(
 ) -> None:
     for room in ("device", "hardware"):
         monkeypatch.setattr(f"fledge.train.{room}.cpu_has_bfloat16", lambda: there)
-        monkeypatch.setattr(f"fledge.train.{room}.bfloat16_pays", lambda device: pays)
+        monkeypatch.setattr(f"fledge.train.{room}.bfloat16_pays", lambda: pays)
     assert describe_torch()["CPU bf16"] == said
     chosen = choose_precision(LoopConfig(), torch.device("cpu"))
     assert (chosen == torch.float32) == ("training uses fp32" in said)

@@ -87,7 +87,7 @@ def test_a_run_goes_on_with_the_threads_it_began_with(
 def native(monkeypatch: pytest.MonkeyPatch, bfloat16: bool) -> None:
     for room in ("device", "state"):
         monkeypatch.setattr(f"fledge.train.{room}.cpu_has_bfloat16", lambda: bfloat16)
-    monkeypatch.setattr("fledge.train.device.bfloat16_pays", lambda device: True)
+    monkeypatch.setattr("fledge.train.device.bfloat16_pays", lambda: True)
 
 
 def test_a_run_goes_on_in_float32_where_it_began_so(
@@ -111,7 +111,7 @@ def test_a_run_goes_on_in_bfloat16_where_that_is_measured_to_be_slow(
     run(folders, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
         run(folders, tmp_path / "out", StopsAt(5))
-    monkeypatch.setattr("fledge.train.device.bfloat16_pays", lambda device: False)
+    monkeypatch.setattr("fledge.train.device.bfloat16_pays", lambda: False)
     told = Listening()
     run(folders, tmp_path / "out", told)
     assert [line for line in told.lines if "going on in bfloat16" in line]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fledge.core.compiler import find_compiler
 from fledge.core.config import parse_config
 from fledge.core.errors import InputError
 from fledge.core.protocols import Silent
@@ -21,7 +22,7 @@ from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
 from fledge.train import compile as compile_file
 from fledge.train.checkpoint import Checkpoints
-from fledge.train.compile import find_compiler, has_compiler
+from fledge.train.compile import has_compiler
 from fledge.train.config import LoopConfig, PretrainConfig
 from fledge.train.device import choose_micro_rows, choose_precision, worth_compiling
 from fledge.train.loader import PackedLoader
@@ -297,9 +298,8 @@ def test_emulated_bfloat16_of_an_old_gpu_is_not_chosen(monkeypatch: pytest.Monke
 def test_bfloat16_must_be_fast_and_not_only_there(
     monkeypatch: pytest.MonkeyPatch, rate: float, chosen: torch.dtype
 ) -> None:
-    rates = {torch.bfloat16: rate * 1e11, torch.float32: 1e11}
     monkeypatch.setattr("fledge.train.device.cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr("fledge.train.device.matmul_peak", lambda dtype, device: rates[dtype])
+    monkeypatch.setattr("fledge.train.device.bfloat16_speed", lambda: rate)
     assert choose_precision(LoopConfig(), torch.device("cpu")) == chosen
     asked = LoopConfig(precision="bf16")
     assert choose_precision(asked, torch.device("cpu")) == torch.bfloat16
@@ -311,7 +311,7 @@ def test_processes_agree_on_the_slowest_ones_number_type(monkeypatch: pytest.Mon
             return True  # some other process is slow in bfloat16
 
     monkeypatch.setattr("fledge.train.device.cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr("fledge.train.device.bfloat16_pays", lambda device: True)
+    monkeypatch.setattr("fledge.train.device.bfloat16_pays", lambda: True)
     cpu = torch.device("cpu")
     assert choose_precision(LoopConfig(), cpu, World()) == torch.bfloat16
     assert choose_precision(LoopConfig(), cpu, Mixed()) == torch.float32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from fledge.core.compiler import find_compiler
 from fledge.core.run import memory_bytes, usable_cores, versions
 
 _SIMD = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "asimd", "sve")
@@ -86,7 +86,7 @@ def _accelerators() -> list[Finding]:
 
 
 def _compiler() -> Finding:
-    found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
+    found = find_compiler()
     remedy = "" if found else "install a C++ compiler: training runs uncompiled and slower"
     return Finding("C++ compiler", found or "none", bool(found), remedy)
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
+from fledge.core.compiler import compiled_folder, find_compiler
 from fledge.core.protocols import Progress
 from fledge.model.decoder import Decoder
 from fledge.train.batch import Batch
@@ -21,36 +19,6 @@ from fledge.train.parallel import gathered, is_spread
 def has_compiler() -> bool:
     """Whether a C++ compiler is at hand, which code for CPUs needs."""
     return find_compiler() is not None
-
-
-def find_compiler() -> str | None:
-    """The C++ compiler to use: $CXX if it is there, else PyTorch's own choice, else another."""
-    usual = ("clang++", "g++") if sys.platform == "darwin" else ("g++", "clang++")
-    names = (os.environ.get("CXX", ""), *usual, "c++")
-    return next((name for name in names if name and _is_at_hand(name)), None)
-
-
-def _is_at_hand(name: str) -> bool:
-    """Whether the program exists; on macOS the ones in /usr/bin may only offer to install Xcode."""
-    path = shutil.which(shlex.split(name)[0])
-    if path is None or sys.platform != "darwin" or Path(path).parent != Path("/usr/bin"):
-        return path is not None
-    try:
-        tools = subprocess.run(["xcode-select", "-p"], capture_output=True, check=False)
-    except OSError:
-        return False
-    return tools.returncode == 0
-
-
-def cache_folder() -> Path:
-    """Where generated code is kept between runs: below $FLEDGE_HOME or the user's cache."""
-    home = os.environ.get("FLEDGE_HOME")
-    if home:
-        return Path(home) / "compiled"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fledge" / "compiled"
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "fledge" / "compiled"
 
 
 def compiled(
@@ -102,4 +70,4 @@ def _set_cache_folder() -> None:
     named = os.environ.get(name)
     # Importing the compiler sets the variable to a temporary folder of this name.
     if not named or Path(named).name.startswith("torchinductor_"):
-        os.environ[name] = str(cache_folder())
+        os.environ[name] = str(compiled_folder())

@@ -13,7 +13,7 @@ from fledge.core.run import usable_cores
 from fledge.model.config import ModelConfig
 from fledge.train.allocator import keep_freed_memory
 from fledge.train.config import LoopConfig
-from fledge.train.peak import matmul_peak
+from fledge.train.peak import bfloat16_speed
 from fledge.train.world import World
 
 MICRO_BYTES = {"cpu": 8192, "cuda": 131_072}
@@ -46,20 +46,19 @@ def choose_precision(
     if device.type == "cuda":
         pays = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        pays = cpu_has_bfloat16() and bfloat16_pays(device)
+        pays = cpu_has_bfloat16() and bfloat16_pays()
     slow = not pays if world is None else world.any(not pays)
     return torch.float32 if slow else torch.bfloat16
 
 
-def bfloat16_pays(device: torch.device) -> bool:
+def bfloat16_pays() -> bool:
     """Whether products in bfloat16 reach the rate of float32's, measured once a process.
 
     A processor may have the instructions and be slow at them: AVX512-BF16 runs at half the rate
     of float32 on Intel's servers when their AMX is hidden, at 2.4 times that rate on AMD's Zen 4.
-    At equal rates bfloat16 wins, since it moves half the bytes; so the measurement, which noise
-    shifts by a few percent, decides nothing close.
+    At equal rates bfloat16 wins, since it moves half the bytes; so nothing close is decided.
     """
-    return matmul_peak(torch.bfloat16, device) > 0.8 * matmul_peak(torch.float32, device)
+    return bfloat16_speed() > 0.8
 
 
 def cpu_has_bfloat16() -> bool:

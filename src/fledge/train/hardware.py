@@ -26,5 +26,5 @@ def _bfloat16() -> str:
     """As training decides it: there, and measured to be no slower than float32."""
     if not cpu_has_bfloat16():
         return "not native: training uses fp32"
-    pays = bfloat16_pays(torch.device("cpu"))
+    pays = bfloat16_pays()
     return "native" if pays else "native, but slower than fp32: training uses fp32"
