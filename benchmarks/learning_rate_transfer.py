@@ -166,7 +166,7 @@ def best(line: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 def picture(lines: dict[str, dict[int, list[tuple[float, float]]]]) -> str:
     """A panel for each optimizer: bits per byte over the factor, a curve a width, as one SVG."""
-    wide, high = 380, 280
+    wide, high = 380, 330
     panels = [
         f'<g transform="translate({n * wide},0)">{panel(name, widths, wide, high)}</g>'
         for n, (name, widths) in enumerate(sorted(lines.items()))
@@ -190,12 +190,13 @@ def panel(name: str, widths: dict[int, list[tuple[float, float]]], wide: int, hi
     low, top = min(y for _, y in everything), max(y for _, y in everything)
     low, top = low - 0.05 * (top - low + 1e-3), top + 0.05 * (top - low + 1e-3)
     span = math.log2(factors[-1] / factors[0]) or 1.0
+    above = 40 + 15 * len(widths)  # title and legend
 
     def x(factor: float) -> float:
         return round(56 + math.log2(factor / factors[0]) / span * (wide - 76), 1)
 
     def y(figure: float) -> float:
-        return round(high - 44 - (figure - low) / (top - low) * (high - 80), 1)
+        return round(high - 44 - (figure - low) / (top - low) * (high - 44 - above), 1)
 
     parts = [f'<text class="title" x="56" y="18">{escape(name)}: bits per byte</text>']
     for n in range(5):
@@ -223,7 +224,7 @@ def panel(name: str, widths: dict[int, list[tuple[float, float]]], wide: int, hi
             f"<title>{width} wide, x {a:g}: {b:.4f}</title></circle>"
             for a, b in line
         ]
-        parts.append(f'<text x="{wide - 150}" y="{36 + 15 * n}" style="fill:{colour}">{tip}</text>')
+        parts.append(f'<text x="56" y="{36 + 15 * n}" style="fill:{colour}">{tip}</text>')
     return "".join(parts)
 
 

@@ -43,7 +43,7 @@ CONTEXT, VOCABULARY, BATCH = 256, 4096, 8192
 DEPTH, WIDTH = 4, 256
 """Of nanochat's model; fledge's has as many parameters, which differ in kind."""
 JUDGED = 60_000
-"""Tokens read of each held-out text."""
+"""Tokens read of each set: the held-out books together, and wikitext2."""
 
 Loss = Callable[[Tensor], Tensor]
 """Ids (1,T+1) -> -log p of each but the first, (T) in nats."""

@@ -136,7 +136,7 @@ def test_a_loaders_own_count_of_steps_is_taken() -> None:
 @pytest.mark.parametrize("optimizer", ["muon", "adamw", "lion"])
 def test_the_states_take_what_is_said(optimizer: str) -> None:
     shape = derive(2, 300, 32, width=64)
-    config = PretrainConfig.model_validate({"optimizer": optimizer})
+    config = PretrainConfig.model_validate({"optimizer": optimizer, "batch_rows": 8})
     model = Decoder(shape).initialize(0)
     optimizers = build_optimizers(model, config, matrix_rate=0.1, other_rate=0.1)
     for weight in model.parameters():

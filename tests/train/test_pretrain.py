@@ -66,7 +66,7 @@ def test_the_tokens_stage_and_pretraining_understand_each_other(tmp_path: Path) 
     """Documents -> the data room's writer -> this room's reader, across shards."""
 
     class Bytes:
-        vocab_size, endoftext_id = 257, 256
+        vocab_size, endoftext_id, end_id = 257, 256, 256
 
         def encode_batch(self, texts: list[str]) -> list[list[int]]:
             return [list(text.encode()) for text in texts]
