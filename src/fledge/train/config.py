@@ -48,7 +48,7 @@ class LoopConfig(Config):
 
     eps: float | None = Field(default=None, gt=0)
     """Added to AdamW's root mean square.  None: 1e-8, and for embedding and output matrix 0.08 /
-    tokens of a batch, so that tokens never met are not pushed away for ever."""
+    tokens of a batch (8,192 at least), so that tokens never met are not pushed away for ever."""
 
     momentum: Share = 0.95
     """Averaging of gradients in Muon."""

@@ -24,7 +24,7 @@ EPS = 1e-8
 """What AdamW adds to its root mean square."""
 
 SEEN = 0.08
-"""The same for the embedding and the output matrix, times the tokens of a batch.
+"""The same for the embedding and the output matrix, times the tokens of a batch (at least 8,192).
 
 The gradient of the row of a token that the data does not hold is its probability, about, and
 always of one sign: at 1e-8 AdamW moves it by a whole rate even when that is 1e-7.  A token met
@@ -69,7 +69,7 @@ def eps_of(config: LoopConfig, group: str, batch_tokens: int) -> float:
     if config.eps is not None:
         return config.eps
     rare = group in ("embedding", "output")
-    return max(EPS, SEEN / batch_tokens) if rare else EPS
+    return SEEN / max(batch_tokens, BATCH_TOKENS) if rare else EPS
 
 
 def weight_decays(config: LoopConfig) -> dict[str, float]:
