@@ -24,6 +24,7 @@ from fledge.train.loader import PackedLoader
 from fledge.train.muon import Muon, orthogonalize
 from fledge.train.objective import cross_entropy
 from fledge.train.optimizers import build_optimizers, group_weights, set_rate
+from fledge.train.rates import eps_of
 from fledge.train.shards import TokenShards
 from pico_shards import VOCAB, pattern_shards
 
@@ -160,6 +161,9 @@ def test_tokens_that_are_never_met_are_not_pushed_away_for_ever() -> None:
     moved = (embedding.detach() - start).abs().amax(1)
     assert moved[0] > 0.4  # nearly the whole rate each step
     assert moved[1:].max() < 0.05 * moved[0]
+    tiny = LoopConfig(optimizer="muon", batch_rows=1)  # 1e-5 at most, where it was measured
+    assert eps_of(tiny, "embedding", SHAPE.context) == pytest.approx(0.08 / 8192)
+    assert eps_of(tiny, "matrices", SHAPE.context) == 1e-8
     given = LoopConfig(optimizer="muon", eps=1e-6)
     groups = build_optimizers(model, given, matrix_rate=0.01, other_rate=0.01)[1].param_groups
     assert {group["eps"] for group in groups} == {1e-6}
