@@ -260,7 +260,7 @@ def test_a_state_that_does_not_fit_into_memory_is_not_thrown_away(
         ({"max_epochs": 2, "epochs": 1}, "max_epochs bounds tokens .*, not epochs"),
         ({"max_epochs": 2, "steps": 3}, "max_epochs bounds tokens .*, not steps"),
         ({"lr": 0.1}, "unknown key 'lr'"),
-        ({"precision": "fp8"}, "precision"),
+        ({"precision": "fp16"}, "precision"),
     ],
 )
 def test_configs_are_checked(values: dict[str, object], message: str) -> None:

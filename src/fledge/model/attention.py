@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from fledge.model.block_attention import attend_in_blocks, attend_plainly
 from fledge.model.cache import KVCache
@@ -15,6 +16,7 @@ from fledge.model.config import ModelConfig
 from fledge.model.linear import Linear, fused_linear
 from fledge.model.norm import RMSNorm
 from fledge.model.rope import rotate
+from fledge.model.sparse_attention import attend_sparsely
 
 EXPLICIT_TOKENS = 2048
 """Up to this length explicit products beat the fused kernel on CPU, whose backward is slow."""
@@ -24,7 +26,7 @@ def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    mask: Tensor,
+    mask: Tensor | BlockMask,
     *,
     causal: bool = False,
     window: int | None = None,
@@ -36,6 +38,10 @@ def attend(
     hides those ``window`` or more before: what is hidden from a whole block of queries is then
     not even computed.
     """
+    if isinstance(mask, BlockMask):
+        return attend_sparsely(q, k, v, mask)
+    if q.device.type != "cpu":  # kernels that take a mask take no groups
+        k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in (k, v))
     if q.device.type != "cpu" or q.shape[2] > EXPLICIT_TOKENS:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
     return attend_in_blocks(q, k, v, mask, window) if causal else attend_plainly(q, k, v, mask)
@@ -51,13 +57,13 @@ def causal_mask(ids: Tensor, segments: Tensor | None) -> Tensor:
     return (causal & (segments[:, :, None] == segments[:, None, :])).unsqueeze(1)
 
 
-def windowed(mask: Tensor, places: Tensor, window: int) -> Tensor:
+def windowed(mask: Tensor, places: Tensor, window: int | None) -> Tensor:
     """``mask`` without what lies ``window`` or more before a query (arXiv:2310.06825).
 
     mask (B or 1,1,T,S), places (T) or (B,T): the slot of each query -> like ``mask``
     """
     S = mask.shape[-1]
-    if window >= S:
+    if window is None or window >= S:
         return mask
     near = torch.arange(S, device=mask.device) > places[..., None] - window  # (T,S) or (B,T,S)
     return mask & near.unsqueeze(-3)
@@ -82,7 +88,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor,
+        mask: Tensor | BlockMask,
         cache: KVCache | None,
         layer: int,
     ) -> Tensor:

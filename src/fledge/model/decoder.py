@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from fledge.model.attention import EXPLICIT_TOKENS, Attention, causal_mask, windowed
 from fledge.model.block_attention import score_bias
@@ -14,6 +18,7 @@ from fledge.model.ffn import FeedForward
 from fledge.model.linear import Linear
 from fledge.model.norm import RMSNorm
 from fledge.model.rope import reach_of, rope_table
+from fledge.model.sparse_attention import block_mask
 
 ROPE_ROWS = 16_384
 """Positions tabled from the start, or the context where that is less; the table grows."""
@@ -34,7 +39,7 @@ class Layer(nn.Module):
         x: Tensor,
         dtype: torch.dtype,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor,
+        mask: Tensor | BlockMask,
         cache: KVCache | None,
         layer: int,
     ) -> Tensor:
@@ -49,8 +54,11 @@ class Decoder(nn.Module):
 
     ``ModelConfig`` says the rest.  Modules bear the names of the Hugging Face layout, so
     ``state_dict`` needs only a prefix.  ``compute_dtype`` is the type of the products; weights
-    keep theirs.
+    keep theirs.  ``sparse`` computes attention without a cache by FlexAttention, which pays in
+    generated code on a GPU.
     """
+
+    sparse = False
 
     cos: Tensor
     sin: Tensor
@@ -77,6 +85,12 @@ class Decoder(nn.Module):
     def head(self) -> Tensor:
         """The output matrix (V,D): the embedding itself when tied."""
         return self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    def use_float8(self) -> None:
+        """From now on the layers' products are computed in 8-bit floats (``model/float8.py``)."""
+        for module in self.layers.modules():
+            if type(module) is Linear:
+                module.float8 = True
 
     def initialize(self, seed: int) -> Decoder:
         """Fill the weights from ``seed``; each layer starts as the identity.
@@ -118,13 +132,10 @@ class Decoder(nn.Module):
             positions, mask = cache.begin(ids, positions)
             rope = self._rope(int(positions.max()) + 1, cache.max_length)
             rope = (rope[0][positions.clamp(min=0)], rope[1][positions.clamp(min=0)])
-            places = positions
+            masks = self._by_window(partial(windowed, mask, positions))
         else:
-            mask = causal_mask(ids, segments)
             rope = self._rope(ids.shape[1], ids.shape[1])
-            places = torch.arange(ids.shape[1], device=ids.device)
-        explicit = cache is None and mask.device.type == "cpu" and ids.shape[1] <= EXPLICIT_TOKENS
-        masks = self._masks(mask, places, bias=explicit)
+            masks = self._masks(ids, segments)
         x = self.embed(ids) if embedded is None else embedded
         for number, layer in enumerate(self.layers):
             x = layer(x, self.compute_dtype, rope, masks[number], cache, number)
@@ -155,14 +166,26 @@ class Decoder(nn.Module):
         """
         return self.logits(self.hidden(ids, segments, cache=cache, positions=positions))
 
-    def _masks(self, mask: Tensor, places: Tensor, *, bias: bool) -> list[Tensor]:
-        """The mask of each layer, as what is added to scores if asked; one for each window."""
+    def _masks(self, ids: Tensor, segments: Tensor | None) -> list[Tensor | BlockMask]:
+        """What each layer's queries see of whole rows, in the form its attention reads."""
+        T = ids.shape[1]
+        if self.sparse:
+            return self._by_window(partial(block_mask, T, segments, like=ids))
+        mask, places = causal_mask(ids, segments), torch.arange(T, device=ids.device)
+        explicit = ids.device.type == "cpu" and T <= EXPLICIT_TOKENS
+
+        def make(window: int | None) -> Tensor:
+            narrow = windowed(mask, places, window)
+            return score_bias(narrow) if explicit else narrow
+
+        return self._by_window(make)
+
+    def _by_window(
+        self, make: Callable[[int | None], Tensor | BlockMask]
+    ) -> list[Tensor | BlockMask]:
+        """A mask for each layer; layers of one window share theirs."""
         windows = [self.config.window_of(layer) for layer in range(self.config.depth)]
-        masks = {
-            w: mask if w is None else windowed(mask, places, w) for w in dict.fromkeys(windows)
-        }
-        if bias:
-            masks = {window: score_bias(mask) for window, mask in masks.items()}
+        masks = {window: make(window) for window in dict.fromkeys(windows)}
         return [masks[window] for window in windows]
 
     def _rope(self, length: int, longest: int) -> tuple[Tensor, Tensor]:

@@ -10,14 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fledge.model.float8 import float8_linear
+
 
 class Linear(nn.Module):
     """A matrix ``weight`` (outputs, inputs), and a ``bias`` (outputs,) or None.
 
-    Computes in the type of its input.
+    Computes in the type of its input, or with ``float8`` in 8-bit floats.
     """
 
     bias: nn.Parameter | None
+    float8 = False
 
     def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
         super().__init__()
@@ -27,6 +30,8 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)"""
         bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.float8:
+            return float8_linear(x, self.weight, bias)
         return F.linear(x, self.weight.to(x.dtype), bias)
 
 
@@ -40,5 +45,6 @@ def fused_linear(x: Tensor, *parts: nn.Module) -> tuple[Tensor, ...]:
         return tuple(part(x) for part in parts)
     weight = torch.cat([part.weight.to(x.dtype) for part in plain])
     biases = [part.bias.to(x.dtype) for part in plain if part.bias is not None]
-    fused = F.linear(x, weight, torch.cat(biases) if biases else None)
+    product = float8_linear if plain[0].float8 else F.linear
+    fused = product(x, weight, torch.cat(biases) if biases else None)
     return torch.split(fused, [part.weight.shape[0] for part in plain], dim=-1)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fledge.core.compiler import compiled_folder, find_compiler
 from fledge.core.protocols import Progress
@@ -33,6 +34,14 @@ def compiled(
     _set_cache_folder()
     _set_compiler()
     progress.say("generating code for the training step (once a model shape, 10 to 40 s) …")
+    sparse = example.ids.device.type == "cuda"
+    return _generated(objective, model, example, progress, sparse=sparse)
+
+
+def _generated(
+    objective: Objective, model: Decoder, example: Batch, progress: Progress, *, sparse: bool
+) -> Objective | None:
+    """As ``compiled``; ``sparse``: with FlexAttention, or without where that fails."""
     torch.compiler.reset()  # forget models trained before: there is a limit per function
     plain = [layer.forward for layer in model.layers]
     fast = objective
@@ -41,17 +50,35 @@ def compiled(
             layer.forward = torch.compile(layer.forward, dynamic=False, fullgraph=True)
     else:
         fast = torch.compile(objective, dynamic=False, fullgraph=True)
+    if sparse:
+        fast = _sparsely(fast)
     try:
         gathered(model, fast, model, example).backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # the compiler's own errors share no base class
         for layer, forward in zip(model.layers, plain, strict=True):
             layer.forward = forward
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if sparse:
+            progress.say(f"FlexAttention failed here ({reason[:120]}); trying without")
+            return _generated(objective, model, example, progress, sparse=False)
         progress.say(f"cannot generate code here ({reason[:120]}); training goes on without")
         return None
     finally:
         model.zero_grad(set_to_none=True)
     return fast
+
+
+def _sparsely(objective: Objective) -> Objective:
+    """The objective, its attention by FlexAttention; what else uses the model goes on as before."""
+
+    def run(model: Decoder, batch: Batch) -> Tensor:
+        model.sparse = True
+        try:
+            return objective(model, batch)
+        finally:
+            model.sparse = False
+
+    return run
 
 
 def _set_compiler() -> None:

@@ -103,8 +103,9 @@ class LoopConfig(Config):
     z_loss: float = Field(default=0.0, ge=0)
     """Weight of log(sum exp logits)^2 (arXiv:2204.02311, 5); 1e-4 tames long runs."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Type of the products.  auto: bf16 where it is native and, as measured, not slower."""
+    precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"
+    """Type of the products.  auto: bf16 where it is native and, as measured, not slower.  fp8:
+    the layers' products in 8-bit floats, on GPUs that have them; the rest in bf16."""
 
     compile: bool | Literal["auto"] = "auto"
     """Generate code with torch.compile.  auto: when a run is long enough to earn it back."""

@@ -11,6 +11,7 @@ import torch
 from fledge.core.errors import InputError
 from fledge.core.run import usable_cores
 from fledge.model.config import ModelConfig
+from fledge.model.decoder import Decoder
 from fledge.train.allocator import keep_freed_memory
 from fledge.train.config import LoopConfig
 from fledge.train.peak import bfloat16_speed
@@ -39,10 +40,16 @@ def choose_precision(
 ) -> torch.dtype:
     """bfloat16 where its products are native and no slower than float32's, else float32.
 
-    The processes of ``world`` agree: one that is slow in bfloat16 decides for all.
+    The processes of ``world`` agree: one that is slow in bfloat16 decides for all.  With 8-bit
+    floats, what else is computed is bfloat16.  Raises InputError where the device lacks them.
     """
+    if config.precision == "fp8" and not has_float8(device):
+        raise InputError(
+            f'precision = "fp8", but this {device.type} has no products in 8-bit floats',
+            remedy='use precision = "auto", or an NVIDIA GPU from Ada or Hopper on',
+        )
     if config.precision != "auto":
-        return torch.bfloat16 if config.precision == "bf16" else torch.float32
+        return torch.float32 if config.precision == "fp32" else torch.bfloat16
     if device.type == "cuda":
         pays = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -59,6 +66,20 @@ def bfloat16_pays() -> bool:
     At equal rates bfloat16 wins, since it moves half the bytes; so nothing close is decided.
     """
     return bfloat16_speed() > 0.8
+
+
+def set_arithmetic(
+    model: Decoder, config: LoopConfig, device: torch.device, world: World | None = None
+) -> None:
+    """Let the model compute in the number type that ``choose_precision`` says."""
+    model.compute_dtype = choose_precision(config, device, world)
+    if config.precision == "fp8":
+        model.use_float8()
+
+
+def has_float8(device: torch.device) -> bool:
+    """Whether the device multiplies 8-bit floats: NVIDIA's from Ada and Hopper on."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
 
 
 def cpu_has_bfloat16() -> bool:

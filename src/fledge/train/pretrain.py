@@ -16,7 +16,7 @@ from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
 from fledge.train.baseline import baseline
 from fledge.train.config import PretrainConfig
-from fledge.train.device import arithmetic, choose_device, choose_precision
+from fledge.train.device import arithmetic, choose_device, set_arithmetic
 from fledge.train.loader import PackedLoader
 from fledge.train.loop import Training, train
 from fledge.train.objective import cross_entropy
@@ -134,12 +134,12 @@ def _announce(planned: Plan, out: Path, progress: Progress, world: World) -> Non
 def _model(config: PretrainConfig, shape: ModelConfig, progress: Progress, world: World) -> Decoder:
     """The model to start from, on the device and in the precision that suit."""
     device = choose_device(config)
-    dtype = choose_precision(config, device, world)
     model = starting_model(config, shape, progress)
-    model.compute_dtype = dtype
-    progress.say(
-        f"model: {shape.parameters:,} parameters; {str(dtype).removeprefix('torch.')} on {device}"
-    )
+    set_arithmetic(model, config, device, world)
+    numbers = str(model.compute_dtype).removeprefix("torch.")
+    if config.precision == "fp8":
+        numbers += " and 8-bit floats"
+    progress.say(f"model: {shape.parameters:,} parameters; {numbers} on {device}")
     return model.to(device)
 
 

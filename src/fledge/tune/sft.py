@@ -18,7 +18,7 @@ from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.baseline import baseline
-from fledge.train.device import arithmetic, choose_device, choose_precision
+from fledge.train.device import arithmetic, choose_device, set_arithmetic
 from fledge.train.loader import PackedLoader
 from fledge.train.loop import Training, train
 from fledge.train.objective import cross_entropy, token_losses
@@ -176,7 +176,7 @@ def _speaker(config: SftConfig, source: Path, progress: Progress, world: World) 
     except InputError as error:
         raise InputError(f"{source}: {error.message}", remedy=error.remedy) from None
     device = choose_device(config)
-    speaker.model.compute_dtype = choose_precision(config, device, world)
+    set_arithmetic(speaker.model, config, device, world)
     speaker.model.to(device)
     return speaker
 
