@@ -21,12 +21,10 @@ import pytest
 
 from fledge.cli.chat import harmless
 from fledge.cli.main import main
-from fledge.client.echo import Echo
-from fledge.client.local import LocalModel
 from fledge.client.remote import RemoteModel
 from fledge.core.protocols import Sampling
 from fledge.core.types import Message
-from fledge.engine import load_engine
+from fledge.engine import Engine, Generation, Token, load_engine
 from pico_model import CONTEXT, write_pico_model
 
 FLEDGE = [sys.executable, "-c", "from fledge.cli.main import main; main()"]
@@ -57,7 +55,14 @@ def generated(capsys: pytest.CaptureFixture[str], *arguments: Any) -> dict[str, 
 
 def test_generate_keeps_its_contract(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     row = generated(capsys, "--model", run, "--prompt", "桥 bridge", "--max-new-tokens", 7)
-    assert list(row) == ["text", "token_ids", "finish_reason", "usage", "tokens_per_second"]
+    assert list(row) == [
+        "text",
+        "token_ids",
+        "finish_reason",
+        "usage",
+        "lookup",
+        "tokens_per_second",
+    ]
     assert list(row["usage"]) == ["prompt_tokens", "completion_tokens"]
     assert row["usage"]["completion_tokens"] == len(row["token_ids"]) == 7
     assert row["finish_reason"] == "length"
@@ -229,7 +234,9 @@ def test_generate_shows_no_control_characters(
     options: list[str],
 ) -> None:
     said = "a\x1b[2Jb\x9bc\x7f\n桥"
-    monkeypatch.setattr(LocalModel, "stream", lambda self, *how: Echo([said]).stream(*how))
+    made = Generation(text=said, token_ids=(5,), finish_reason="stop", prompt_tokens=1)
+    last = Token(id=5, text=said, generation=made)
+    monkeypatch.setattr(Engine, "stream", lambda *_, **how: iter([last]))
     code, out, _ = fledge(capsys, "generate", "--model", str(run), "--prompt", "x", *options)
     assert code == 0
     assert not {"\x1b", "\x9b", "\x7f"} & set(out)

@@ -87,9 +87,19 @@ def test_tokenizer(place: Path) -> None:
 
 def test_generate(place: Path) -> None:
     [row] = printed("generate", "--model", str(place), "--prompt", "Hi", "--max-new-tokens", "2")
-    assert set(row) == contract("generate")
+    assert {*row, "inspection"} == contract("generate")
     assert set(row["usage"]) == {"prompt_tokens", "completion_tokens"}
     assert row["finish_reason"] in ("stop", "length")
+
+
+def test_bench(place: Path) -> None:
+    words = ("bench", "--model", str(place), "--tokens", "4", "--streams", "1,2")
+    [row] = printed(*words)
+    assert set(row) == contract("bench")
+    assert [(one["name"], one["streams"]) for one in row["speeds"]][:2] == [
+        ("decode", 1),
+        ("decode", 2),
+    ]
 
 
 def test_eval(place: Path) -> None:

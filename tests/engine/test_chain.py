@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch_sampling as old
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fledge.core.errors import FledgeError
 from fledge.core.protocols import Sampling
-from fledge.engine import sampling as old
 from fledge.engine.chain import adjust, filters
 from fledge.engine.chain.candidates import Candidates
 from fledge.engine.chain.distribution import Distribution

@@ -13,6 +13,8 @@ from fledge.core.errors import InputError
 from fledge.core.protocols import Sampling
 from fledge.engine import Engine, load_engine
 from fledge.engine import engine as engine_file
+from fledge.engine import loading as loading_file
+from fledge.engine.loading import RunnerName
 from pico_model import CONTEXT, write_pico_model
 
 NEVER: tuple[int, ...] = ()
@@ -20,8 +22,19 @@ GREEDY = Sampling(max_new_tokens=24)
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return load_engine(write_pico_model(tmp_path_factory.mktemp("runs") / "pico"))
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pico_model(tmp_path_factory.mktemp("runs") / "pico")
+
+
+@pytest.fixture(scope="module", params=["native", "torch"])
+def kind(request: pytest.FixtureRequest) -> RunnerName:
+    name: RunnerName = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def engine(stage: Path, kind: RunnerName) -> Engine:
+    return load_engine(stage, runner=kind)
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +88,23 @@ def test_a_batch_of_any_shape_equals_each_prompt_alone(engine: Engine, data: st.
         assert len(made.token_ids) == sampling.max_new_tokens
 
 
-def test_rows_are_admitted_as_others_leave(
-    engine: Engine, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+def test_sequences_are_admitted_as_others_leave(
+    engine: Engine,
+    prompts: list[list[int]],
+    stage: Path,
+    kind: RunnerName,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     many = [prompts[number % len(prompts)] + [number + 9] for number in range(23)]
-    samplings = [Sampling(max_new_tokens=1 + number % 6) for number in range(23)]
+    samplings = [Sampling(max_new_tokens=1 + number % 6 * 8) for number in range(23)]
     wide = engine.generate(many, samplings, NEVER)
-    monkeypatch.setattr(engine_file, "MAX_ROWS", 4)
-    monkeypatch.setattr(engine_file, "PREFILL_TOKENS", 50)
-    order = [index for index, _ in engine.generate_each(many, samplings, NEVER)]
-    assert engine.generate(many, samplings, NEVER) == wide
+    monkeypatch.setattr(engine_file, "SEQUENCES", 4)
+    monkeypatch.setattr(engine_file, "STEP_TOKENS", 9)
+    monkeypatch.setattr(loading_file, "CACHE_BYTES", 1)
+    narrow = load_engine(stage, runner=kind)
+    order = [index for index, _ in narrow.generate_each(many, samplings, NEVER)]
+    assert narrow.generate(many, samplings, NEVER) == wide
+    assert narrow.loop.scheduler.preemptions
     assert sorted(order) == list(range(23))
     assert order != sorted(order)
 
@@ -169,11 +189,12 @@ def test_logprobs_are_those_of_the_model(engine: Engine, prompts: list[list[int]
 
 
 def test_logprobs_do_not_depend_on_the_pieces(
-    engine: Engine, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, prompts: list[list[int]], stage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = engine.logprobs(prompts[2])
-    monkeypatch.setattr(engine_file, "LOGIT_ROWS", 3)
-    assert engine.logprobs(prompts[2]) == pytest.approx(whole, abs=1e-5)
+    monkeypatch.setattr(engine_file, "SEQUENCES", 2)
+    monkeypatch.setattr(engine_file, "STEP_TOKENS", 3)
+    assert load_engine(stage).logprobs(prompts[2]) == pytest.approx(whole, abs=1e-5)
 
 
 def test_closing_a_stream_stops_it(engine: Engine, prompts: list[list[int]]) -> None:
@@ -199,7 +220,7 @@ def test_names_and_missing_models(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_bfloat16_generates(tmp_path: Path) -> None:
-    engine = load_engine(write_pico_model(tmp_path / "run"), dtype="bfloat16")
+    engine = load_engine(write_pico_model(tmp_path / "run"), dtype="bfloat16", runner="torch")
     assert engine.model.compute_dtype == torch.bfloat16
     made = engine.generate([engine.encode_text("The")], Sampling(max_new_tokens=5), NEVER)[0]
     assert len(made.token_ids) == 5
@@ -222,14 +243,14 @@ def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(
         raise KeyboardInterrupt  # this machine may have no GPU
 
     stage = write_pico_model(tmp_path / "run")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(loading_file, "_has_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    monkeypatch.setattr(engine_file, "load_model", load)
+    monkeypatch.setattr("fledge.model.checkpoint.load_model", load)
     for device in ("auto", "cuda", "cuda:1"):
         with pytest.raises(KeyboardInterrupt):
             load_engine(stage, device=device)
     assert [how["dtype"] for how in loaded] == [dtype] * 3
     assert asked == [{"including_emulation": False}] * 3
     with pytest.raises(KeyboardInterrupt):
-        load_engine(stage, device="cpu")
+        load_engine(stage, device="cpu", runner="torch")
     assert loaded[-1] == {"dtype": "float32", "device": "cpu"}

@@ -69,7 +69,7 @@ def command(
 def _texts(
     model: str, files: Sequence[Path], stride: int | None, progress: Progress
 ) -> list[dict[str, Any]]:
-    from fledge.engine.engine import load_engine
+    from fledge.engine.loading import load_engine
     from fledge.evals.text import evaluate_text
 
     if "://" in model:
@@ -110,7 +110,7 @@ def _solver(model: str, form: str, max_new_tokens: int) -> Solver:
         if form == "plain":
             raise InputError("--form plain needs a model on disk", remedy="leave --form away")
         return remote_solver(open_model(model), max_new_tokens)
-    from fledge.engine.engine import load_engine
+    from fledge.engine.loading import load_engine
     from fledge.model.gguf.magic import is_gguf
     from fledge.model.locate import find_checkpoint
 

@@ -7,16 +7,29 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
 from fledge.cli.chat import harmless
+from fledge.cli.inspection import as_rows, as_table, names_of
 from fledge.cli.sampling import sampling_of, sampling_options
 from fledge.client.open import is_url
 from fledge.core.errors import InputError
-from fledge.core.protocols import Delta, Reply
+from fledge.core.protocols import Silent
 from fledge.core.types import Message
+
+if TYPE_CHECKING:
+    from fledge.engine.request import Generation, Token
+
+
+class Told(Silent):
+    """Says on stderr what there is to say: no bars."""
+
+    def say(self, line: str) -> None:
+        click.echo(line, err=True)
 
 
 @click.command("generate")
@@ -30,42 +43,47 @@ from fledge.core.types import Message
     " (a fine-tuned one lists the end of a turn, <|im_end|>, among its end tokens).",
 )
 @sampling_options
+@click.option("--inspect", is_flag=True, help="Show how each token was drawn.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-def command(spec: str, prompt: str, chat: bool | None, as_json: bool, **options: Any) -> None:
+def command(
+    spec: str, prompt: str, chat: bool | None, inspect: bool, as_json: bool, **options: Any
+) -> None:
     """Continue a prompt, or answer it when the model was fine-tuned to."""
     from fledge.client.local import LocalModel
-    from fledge.engine.engine import load_engine
+    from fledge.engine.chain.settings import Settings
+    from fledge.engine.loading import load_engine
 
     if is_url(spec):
         raise InputError(
             f"--model {spec} is a URL", remedy="name a model on disk, or use fledge chat"
         )
-    engine = load_engine(spec)
+    sampling = sampling_of(options)
+    engine = load_engine(spec, progress=Told())
     text = sys.stdin.read() if prompt == "-" else prompt
     answers = engine.chats if chat is None else chat
-    sampling = sampling_of(options)
     model = LocalModel(engine)
+    ids = model.prompt([Message(role="user", content=text)]) if answers else model.text_prompt(text)
+    settings = replace(Settings.of(sampling), inspect=inspect)
     start = time.monotonic()
-    if answers:
-        pieces = model.stream([Message(role="user", content=text)], sampling)
-    else:
-        pieces = model.complete(text, sampling)
-    reply = _show(pieces, quiet=as_json)
+    made = _show(engine.stream(ids, settings, structure=sampling.structure), quiet=as_json)
     seconds = max(time.monotonic() - start, 1e-9)
     if as_json:
-        click.echo(_json(_row(reply, seconds)))
+        more = {"inspection": as_rows(made, names_of(engine.tokenizer))} if inspect else {}
+        click.echo(_json({**_row(made, seconds), **more}))
+    elif inspect:
+        Console().print(as_table(made, names_of(engine.tokenizer)))
 
 
-def _show(pieces: Iterator[Delta], *, quiet: bool) -> Reply:
-    """Write the pieces as they come; the whole reply."""
-    for delta in pieces:
+def _show(tokens: Iterator[Token], *, quiet: bool) -> Generation:
+    """Write the text as it comes; the whole generation."""
+    for token in tokens:
         if not quiet:
-            click.echo(harmless(delta.text), nl=False)
-        if delta.reply is not None:
+            click.echo(harmless(token.text), nl=False)
+        if token.generation is not None:
             if not quiet:
                 click.echo()
-            return delta.reply
-    raise RuntimeError("the model ended without a reply")
+            return token.generation
+    raise RuntimeError("the model ended without a generation")
 
 
 def _json(value: Any) -> str:
@@ -74,15 +92,14 @@ def _json(value: Any) -> str:
     return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _row(reply: Reply, seconds: float) -> dict[str, Any]:
+def _row(made: Generation, seconds: float) -> dict[str, Any]:
     """The JSON contract of the command."""
+    drawn = len(made.token_ids)
     return {
-        "text": reply.text,
-        "token_ids": list(reply.token_ids),
-        "finish_reason": reply.finish_reason,
-        "usage": {
-            "prompt_tokens": reply.usage.prompt_tokens,
-            "completion_tokens": reply.usage.completion_tokens,
-        },
-        "tokens_per_second": round(reply.usage.completion_tokens / seconds, 2),
+        "text": made.text,
+        "token_ids": list(made.token_ids),
+        "finish_reason": made.finish_reason,
+        "usage": {"prompt_tokens": made.prompt_tokens, "completion_tokens": drawn},
+        "lookup": {"drafted": made.drafted, "accepted": made.accepted},
+        "tokens_per_second": round(drawn / seconds, 2),
     }

@@ -25,7 +25,7 @@ from fledge.server.listen import address, serve, take_port
     type=click.Path(path_type=Path),
     help="Clients must send one of the keys in this file (one a line).",
 )
-@click.option("--concurrent", type=int, default=4, show_default=True, help="Answers at a time.")
+@click.option("--concurrent", type=int, default=16, show_default=True, help="Answers at a time.")
 @click.option("--waiting", type=int, default=32, show_default=True, help="More may wait in line.")
 def command(
     spec: str, host: str, port: int, api_key_file: Path | None, concurrent: int, waiting: int

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fledge.core.errors import InputError
-from fledge.core.protocols import Delta, Reply, Sampling, Usage
+from fledge.core.protocols import Delta, Reply, Sampling, TokenLogprob, Usage
 from fledge.core.types import Message
 from fledge.engine.errors import ContextLengthError
 
 if TYPE_CHECKING:  # importing the engine imports torch
+    from fledge.engine.chain.sampler import Choice
     from fledge.engine.engine import Engine
     from fledge.engine.request import Generation, Token
 
@@ -29,13 +30,13 @@ class LocalModel:
 
     def chat(self, messages: Sequence[Message], sampling: Sampling) -> Reply:
         """The whole answer."""
-        return self._reply(self.engine.generate([self._prompt(messages)], sampling)[0])
+        return self._reply(self.engine.generate([self.prompt(messages)], sampling)[0])
 
     def chat_each(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling
     ) -> Iterator[tuple[int, Reply]]:
         """(index of the conversation, answer) for many at once, each as soon as it is done."""
-        prompts = [self._prompt(messages) for messages in conversations]
+        prompts = [self.prompt(messages) for messages in conversations]
         return (
             (index, self._reply(made))
             for index, made in self.engine.generate_each(prompts, sampling)
@@ -43,13 +44,13 @@ class LocalModel:
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Delta]:
         """The answer in pieces; closing the iterator stops the generation."""
-        return self._deltas(self.engine.stream(self._prompt(messages), sampling))
+        return self._deltas(self.engine.stream(self.prompt(messages), sampling))
 
     def stream_in_room(
         self, messages: Sequence[Message], sampling: Sampling, room: int
     ) -> Iterator[Delta]:
         """``stream``; raises ContextLengthError when too few tokens are free for the answer."""
-        prompt, context = self._prompt(messages), self.engine.context
+        prompt, context = self.prompt(messages), self.engine.context
         if context - len(prompt) < min(room, sampling.max_new_tokens):
             raise ContextLengthError(
                 f"the prompt has {len(prompt)} tokens, the model's context holds {context} with"
@@ -61,16 +62,20 @@ class LocalModel:
 
     def complete(self, prompt: str, sampling: Sampling) -> Iterator[Delta]:
         """The continuation of plain text in pieces, begun as a document of pretraining."""
-        ids = self.engine.encode_text(_whole(prompt))
-        return self._deltas(self.engine.stream(ids, sampling))
+        return self._deltas(self.engine.stream(self.text_prompt(prompt), sampling))
 
     def score(self, messages: Sequence[Message], answer: str) -> list[float]:
         """log p, in nats, of each token of ``answer``, the end of the turn not included."""
-        prompt = self._prompt(messages)
+        prompt = self.prompt(messages)
         answer_ids = self.engine.tokenizer.encode(_whole(answer))
         return self.engine.logprobs(prompt + answer_ids)[len(prompt) - 1 :]
 
-    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+    def text_prompt(self, text: str) -> list[int]:
+        """The ids of a text to continue."""
+        return self.engine.encode_text(_whole(text))
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a conversation up to where the answer begins."""
         if not messages:
             raise InputError("the conversation is empty", remedy="send at least one message")
         for message in messages:
@@ -82,7 +87,8 @@ class LocalModel:
     def _deltas(self, tokens: Iterator[Token]) -> Iterator[Delta]:
         for token in tokens:
             reply = None if token.generation is None else self._reply(token.generation)
-            yield Delta(text=token.text, reply=reply)
+            shown = () if token.choice is None else self._logprobs([token.choice])
+            yield Delta(text=token.text, answer=token.answer, logprobs=shown, reply=reply)
 
     def _reply(self, made: Generation) -> Reply:
         return Reply(
@@ -90,7 +96,22 @@ class LocalModel:
             finish_reason=made.finish_reason,
             usage=Usage(prompt_tokens=made.prompt_tokens, completion_tokens=len(made.token_ids)),
             token_ids=made.token_ids,
+            logprobs=self._logprobs(made.choices[: len(made.token_ids)]),
+            others=tuple(self._reply(other) for other in made.others),
             model=self.name,
+        )
+
+    def _logprobs(self, choices: Sequence[Choice]) -> tuple[TokenLogprob, ...]:
+        """What was asked to be told of drawn tokens; the stop token is not among them."""
+        name = self.engine.tokenizer.token_bytes
+        return tuple(
+            TokenLogprob(
+                token=name(choice.token),
+                logprob=choice.before.token,
+                top=tuple((name(token), logp) for token, logp in choice.before.top),
+            )
+            for choice in choices
+            if choice.before is not None and choice.token not in self.engine.stop_ids
         )
 
 

@@ -21,6 +21,6 @@ def open_model(spec: str, *, model: str | None = None, api_key: str = "") -> Cha
     """
     if is_url(spec):
         return RemoteModel(spec, model, api_key)
-    from fledge.engine.engine import load_engine  # imports torch
+    from fledge.engine.loading import load_engine  # imports torch
 
     return LocalModel(load_engine(spec))

@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx
 
 from fledge.core.errors import FledgeError
-from fledge.core.protocols import Delta, Reply, Sampling, Usage
+from fledge.core.protocols import Delta, Reply, Sampling, Structure, TokenLogprob, Usage
 from fledge.core.types import Message, ToolCall
 from fledge.engine.errors import ContextLengthError
 
@@ -87,6 +87,7 @@ class RemoteModel:
                 finish_reason=choice.get("finish_reason") or "stop",
                 usage=_usage(answer.get("usage")),
                 tool_calls=calls,
+                logprobs=_logprobs(choice.get("logprobs")),
                 model=self.name,
             )
 
@@ -108,6 +109,7 @@ class RemoteModel:
     def _stream(self, body: Mapping[str, Any]) -> Iterator[Delta]:
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         text, finish, usage = "", "", Usage(prompt_tokens=0, completion_tokens=0)
+        told: list[TokenLogprob] = []
         for event in self._events(body):
             with self._shape():
                 if event.get("usage"):
@@ -117,12 +119,20 @@ class RemoteModel:
                 choice = event["choices"][0]
                 piece = (choice.get("delta") or {}).get("content") or ""
                 finish = choice.get("finish_reason") or finish
-            if piece:
+                shown = _logprobs(choice.get("logprobs"))
+            if piece or shown:
                 text += piece
-                yield Delta(text=piece)
+                told += shown
+                yield Delta(text=piece, logprobs=shown)
         if not finish:
             raise FledgeError(f"{self.url} broke off in the middle of an answer", remedy="retry")
-        reply = Reply(text=text, finish_reason=finish, usage=usage, model=self.name)
+        reply = Reply(
+            text=text,
+            finish_reason=finish,
+            usage=usage,
+            logprobs=tuple(told),
+            model=self.name,
+        )
         yield Delta(text="", reply=reply)
 
     def score(self, messages: Sequence[Message], answer: str) -> list[float]:
@@ -133,6 +143,10 @@ class RemoteModel:
         )
 
     def _body(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+        if sampling.n > 1 or sampling.best_of is not None:
+            raise FledgeError(
+                f"{self.url} is asked for one answer at a time", remedy="leave n and best_of out"
+            )
         body: dict[str, Any] = {
             "model": self.name,
             "messages": [message.to_openai() for message in messages],
@@ -146,6 +160,16 @@ class RemoteModel:
             "repetition_penalty": (sampling.repetition_penalty, 1.0),
             "seed": (sampling.seed, None),
             "stop": (list(sampling.stop), []),
+            "presence_penalty": (sampling.presence_penalty, 0.0),
+            "frequency_penalty": (sampling.frequency_penalty, 0.0),
+            "logit_bias": ({str(k): v for k, v in sampling.logit_bias.items()}, {}),
+            "logprobs": (sampling.logprobs, False),
+            "top_logprobs": (sampling.top_logprobs, 0),
+            "min_tokens": (sampling.min_tokens, 0),
+            "typical_p": (sampling.typical_p, 1.0),
+            "top_n_sigma": (sampling.top_n_sigma, 0.0),
+            "prompt_lookup": (sampling.lookup if self._is_fledge else 0, 0),
+            "response_format": (_format(sampling.structure), None),
         }
         return body | {key: value for key, (value, off) in optional.items() if value != off}
 
@@ -272,6 +296,34 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
     yield rest
+
+
+def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
+    """Log-probabilities as chat APIs tell them."""
+
+    def name(row: Mapping[str, Any]) -> bytes:
+        return bytes(row["bytes"]) if row.get("bytes") else str(row["token"]).encode()
+
+    rows = (value or {}).get("content") or ()
+    return tuple(
+        TokenLogprob(
+            token=name(row),
+            logprob=float(row["logprob"]),
+            top=tuple((name(one), float(one["logprob"])) for one in row.get("top_logprobs") or ()),
+        )
+        for row in rows
+    )
+
+
+def _format(structure: Structure | None) -> dict[str, Any] | None:
+    """A structure as ``response_format``; only fledge knows more than JSON."""
+    if structure is None:
+        return None
+    value: Any = structure.value
+    if structure.kind == "json_schema":
+        schema = json.loads(value or "{}") if isinstance(value, str) else value
+        value = {"name": "answer", "strict": True, "schema": schema}
+    return {"type": structure.kind, structure.kind: value}
 
 
 def _usage(value: Any) -> Usage:

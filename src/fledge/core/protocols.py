@@ -4,24 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from fledge.core.types import Message, ToolCall
 
 
 @dataclass(frozen=True, kw_only=True)
+class Structure:
+    """What an answer must look like, to the character."""
+
+    kind: Literal["json_schema", "regex", "choice", "lark"]
+    value: Any
+    """A schema (object or JSON text; {} is any JSON), a pattern, a list of texts, a grammar."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to draw tokens.  ``temperature`` 0 is greedy; 0 / 1.0 / 0.0 switch k / p / min-p off."""
+    """How to draw tokens.  ``temperature`` 0 is greedy; 0 / 1.0 / 0.0 switch k / p / min-p off.
+
+    What the engine makes of each is said in ``engine/chain/settings.py``.
+    """
 
     max_new_tokens: int = 256
+    min_tokens: int = 0
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    typical_p: float = 1.0
+    top_n_sigma: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    logprobs: bool = False
+    top_logprobs: int = 0
+    n: int = 1
+    best_of: int | None = None
+    lookup: int = 0
+    structure: Structure | None = field(default=None, hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLogprob:
+    """A drawn token with its log-probability, in nats, as the model has it.
+
+    ``top`` are the likeliest tokens in its place, likeliest first.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +77,23 @@ class Reply:
     usage: Usage
     tool_calls: tuple[ToolCall, ...] = ()
     token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """One a token, when they were asked for."""
+    others: tuple[Reply, ...] = ()
+    """The other answers, with ``Sampling.n`` above 1."""
     model: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delta:
-    """A piece of a streamed answer; the last one carries ``reply``, the whole answer."""
+    """A piece of a streamed answer; the last one carries ``reply``, the whole answer.
+
+    ``answer`` says which of ``Sampling.n`` answers it belongs to.
+    """
 
     text: str
+    answer: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
     reply: Reply | None = None
 
 

@@ -8,8 +8,8 @@ from fledge.core.lazy import facade
 
 if TYPE_CHECKING:
     from fledge.engine.engine import Engine as Engine
-    from fledge.engine.engine import load_engine as load_engine
     from fledge.engine.errors import ContextLengthError as ContextLengthError
+    from fledge.engine.loading import load_engine as load_engine
     from fledge.engine.request import Generation as Generation
     from fledge.engine.request import Token as Token
 
@@ -22,6 +22,6 @@ __getattr__ = facade(
         "Engine": "engine",
         "Generation": "request",
         "Token": "request",
-        "load_engine": "engine",
+        "load_engine": "loading",
     },
 )

@@ -1,49 +1,91 @@
-"""The engine: token ids in, generated text out; one loop for one prompt and for many."""
+"""The engine: token ids in, generated text out; requests of any kind computed together."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from pathlib import Path
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from fledge.core.errors import InputError
-from fledge.core.protocols import Sampling
-from fledge.engine.batch import Batch
+from fledge.core.errors import FledgeError, InputError
+from fledge.core.protocols import Sampling, Structure
+from fledge.engine.answer import Asked
+from fledge.engine.chain.sampler import Sampler
+from fledge.engine.chain.settings import Settings
 from fledge.engine.errors import ContextLengthError
-from fledge.engine.request import Generation, Request, Token
-from fledge.engine.sampling import check_sampling, next_tokens
-from fledge.model.checkpoint import load_model
-from fledge.model.decoder import Decoder
-from fledge.model.gguf.magic import is_gguf
-from fledge.model.locate import find_checkpoint
+from fledge.engine.jobs import AnswerJob, BeamJob, ScoreJob
+from fledge.engine.loop import Inbox, Loop
+from fledge.engine.request import Generation, Token
+from fledge.engine.runner import Runner
+from fledge.engine.scheduler import Scheduler
+from fledge.model.config import ModelConfig
 from fledge.tokenizer.template import ENDOFTEXT, IM_END
 from fledge.tokenizer.tokenizer import Tokenizer
 
-MAX_ROWS = 32
-"""Prompts decoded together."""
+if TYPE_CHECKING:  # torch is imported only when the model itself is asked for
+    from fledge.engine.grammar import Grammar, Grammars
+    from fledge.model.decoder import Decoder
 
-PREFILL_TOKENS = 4096
-"""Prompt tokens, padding included, read in one pass (one prompt may have more)."""
+SEQUENCES = 64
+"""Sequences decoded together."""
 
-LOGIT_ROWS = 256
-"""Positions whose logits ``logprobs`` holds at a time: bounds memory for large vocabularies."""
+STEP_TOKENS = 512
+"""Tokens computed in a step: long prompts are read in pieces, between which others decode."""
+
+
+GRAMMARS = 32
+"""Compiled grammars that are kept: an application asks for few, again and again."""
 
 
 class Engine:
-    """Generates with ``model``; ``context`` is the most tokens of a prompt and its answer."""
+    """Generates with ``runner``; ``context`` is the most tokens of a prompt and its answer.
 
-    def __init__(self, model: Decoder, tokenizer: Tokenizer, name: str = "fledge") -> None:
-        self.model = model
+    Requests may come from several threads, at any time, and are computed together.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        config: ModelConfig,
+        *,
+        name: str = "fledge",
+        weight_bytes: float = 4,
+        decoder: Callable[[], Decoder] | None = None,
+    ) -> None:
+        """``weight_bytes``: bytes of a weight in memory.  ``decoder`` loads the model for
+        PyTorch, for what needs more than the next token."""
+        self.runner = runner
         self.tokenizer = tokenizer
+        self.config = config
         self.name = name
-        self.context = model.config.context
-        self.stop_ids = _stop_ids(model, tokenizer)
-        self._vocabulary = min(tokenizer.vocab_size, model.config.vocab_size)
+        self.weight_bytes = weight_bytes
+        self.context = min(config.context, runner.blocks * runner.block_size)
+        self.stop_ids = _stop_ids(config, tokenizer)
+        self.loop = Loop(
+            runner,
+            Scheduler(
+                runner.blocks, runner.block_size, budget=STEP_TOKENS, max_sequences=SEQUENCES
+            ),
+        )
+        self.vocabulary = min(tokenizer.vocab_size, config.vocab_size)
+        self._decoder = decoder
+        self._compiled: dict[str, Grammar] = {}  # by structure, the oldest first
+
+    @cached_property
+    def model(self) -> Decoder:
+        """The decoder, loaded when it is first asked for."""
+        if self._decoder is None:
+            raise FledgeError(f"{self.name}: there is no decoder for PyTorch")
+        return self._decoder()
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """Compiles what ``grammar`` of a request may be."""
+        from fledge.engine.grammar import Grammars
+
+        return Grammars(self.tokenizer, self.stop_ids, self.vocabulary)
 
     @property
     def chats(self) -> bool:
@@ -51,11 +93,11 @@ class Engine:
 
         Fine-tuning writes it there, pretraining does not; it travels with a copied checkpoint.
         """
-        return _special(self.tokenizer, IM_END) in self.model.config.eos_ids
+        return _special(self.tokenizer, IM_END) in self.config.eos_ids
 
     def encode_text(self, text: str) -> list[int]:
         """Ids of a text to continue, begun as documents are begun in pretraining."""
-        begin = self.model.config.bos_id
+        begin = self.config.bos_id
         if begin is None:
             begin = _special(self.tokenizer, ENDOFTEXT)
         return ([] if begin is None else [begin]) + self.tokenizer.encode(text)
@@ -63,47 +105,63 @@ class Engine:
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
-        sampling: Sampling | Sequence[Sampling],
+        sampling: Sampling | Settings | Sequence[Sampling | Settings],
         stop_ids: Iterable[int] | None = None,
+        grammar: Grammar | None = None,
     ) -> list[Generation]:
         """One generation per prompt, in order.  Parameters as in ``generate_each``."""
-        done = dict(self.generate_each(prompts, sampling, stop_ids))
+        done = dict(self.generate_each(prompts, sampling, stop_ids, grammar))
         return [done[index] for index in range(len(prompts))]
 
     def generate_each(
         self,
         prompts: Sequence[Sequence[int]],
-        sampling: Sampling | Sequence[Sampling],
+        sampling: Sampling | Settings | Sequence[Sampling | Settings],
         stop_ids: Iterable[int] | None = None,
+        grammar: Grammar | None = None,
     ) -> Iterator[tuple[int, Generation]]:
         """(index of the prompt, its generation), each as soon as it is finished.
 
         ``sampling`` is one for all or one per prompt.  ``stop_ids`` end an answer and are not
-        part of it; by default the model's end tokens.  Raises InputError for a prompt that does
-        not fit the context or a sampling value out of range.
+        part of it; by default the model's end tokens.  Every answer follows ``grammar``.  Raises
+        InputError for a prompt that does not fit the context or a sampling value out of range.
         """
-        samplings = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
-        requests = [
-            self._request(index, prompt, how, stop_ids)
-            for index, (prompt, how) in enumerate(zip(prompts, samplings, strict=True))
+        one = isinstance(sampling, Sampling | Settings)
+        samplings = [sampling] * len(prompts) if one else sampling
+        asked = [
+            self._asked(prompt, how, stop_ids, grammar)
+            for prompt, how in zip(prompts, samplings, strict=True)  # type: ignore[arg-type]
         ]
-        return (
-            (index, token.generation)
-            for index, token in self._run(requests)
-            if token.generation is not None
-        )
+        return self._whole(asked)
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, stop_ids: Iterable[int] | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling | Settings,
+        stop_ids: Iterable[int] | None = None,
+        grammar: Grammar | None = None,
+        *,
+        structure: Structure | None = None,
+        client: str = "",
     ) -> Iterator[Token]:
-        """The tokens of one generation as they are drawn; the last carries the whole.
+        """The tokens of one request as they are drawn; the last of an answer carries the whole.
 
-        Closing the iterator stops the work.  Errors as in ``generate_each``, raised at once.
+        Closing the iterator stops the work.  ``structure`` is a grammar not compiled yet.
+        Requests of the same ``client`` share its turns.  Errors as in ``generate_each``, at once.
         """
-        request = self._request(0, prompt, sampling, stop_ids)
-        return (token for _, token in self._run([request]))
+        if structure is not None:
+            grammar = self._grammar(structure)
+        asked = self._asked(prompt, sampling, stop_ids, grammar, client)
+        return (token for _, token in self._run([asked]))
 
-    @torch.inference_mode()
+    def tokens(
+        self,
+        requests: Sequence[tuple[Sequence[int], Sampling | Settings]],
+        stop_ids: Iterable[int] | None = None,
+    ) -> Iterator[tuple[int, Token]]:
+        """All tokens of many requests as they are drawn, each with the index of its request."""
+        return self._run([self._asked(ids, how, stop_ids, None) for ids, how in requests])
+
     def logprobs(self, ids: Sequence[int]) -> list[float]:
         """log p(token | tokens before it), in nats, of every token but the first: len(ids) - 1.
 
@@ -114,32 +172,27 @@ class Engine:
                 f"the text has {len(ids)} tokens, the model's context holds {self.context}",
                 remedy="score a shorter text, or windows of it",
             )
+        self._check_ids(ids)
         if len(ids) < 2:
             return []
-        row = torch.tensor(ids, device=self.model.device)
-        hidden = self.model.hidden(row[None, :-1])[0]  # (T-1,D)
-        found: list[Tensor] = []
-        for start in range(0, len(hidden), LOGIT_ROWS):
-            part = slice(start, start + LOGIT_ROWS)
-            logp = F.log_softmax(self.model.logits(hidden[part]), dim=-1)
-            found.append(logp.gather(-1, row[1:][part, None]).squeeze(-1))
-        values: list[float] = torch.cat(found).tolist()
-        return values
+        inbox = Inbox()
+        job = ScoreJob(inbox, 0, ids, self.config.vocab_size)
+        (_, values), *_ = self._news(inbox, [job])
+        found: list[float] = values.tolist()
+        return found
 
-    def _request(
+    def _asked(
         self,
-        index: int,
         prompt: Sequence[int],
-        sampling: Sampling,
+        sampling: Sampling | Settings,
         stop_ids: Iterable[int] | None,
-    ) -> Request:
+        grammar: Grammar | None,
+        client: str = "",
+    ) -> Asked:
+        """The request, checked."""
         if not prompt:
             raise InputError("the prompt has no tokens", remedy="write something")
-        if not all(0 <= token < self._vocabulary for token in prompt):
-            raise InputError(
-                f"the prompt has a token id outside 0..{self._vocabulary - 1}",
-                remedy="encode it with the tokenizer of this model",
-            )
+        self._check_ids(prompt)
         if len(prompt) >= self.context:
             raise ContextLengthError(
                 f"the prompt has {len(prompt)} tokens, the model's context holds"
@@ -147,110 +200,118 @@ class Engine:
                 tokens=len(prompt),
                 context=self.context,
             )
-        return Request(
-            prompt,
-            check_sampling(sampling),
-            index=index,
-            context=self.context,
-            stop_ids=self.stop_ids if stop_ids is None else frozenset(stop_ids),
+        settings = sampling if isinstance(sampling, Settings) else Settings.of(sampling)
+        if isinstance(sampling, Sampling) and sampling.structure is not None and grammar is None:
+            grammar = self._grammar(sampling.structure)
+        asked = Asked(
+            prompt=tuple(prompt),
+            settings=settings,
+            stop_ids=frozenset(self.stop_ids if stop_ids is None else stop_ids),
+            room=min(settings.max_new_tokens, self.context - len(prompt)),
+            vocabulary=self.vocabulary,
             tokenizer=self.tokenizer,
+            client=client,
+            grammar=None if grammar is None else grammar.start(),
         )
+        Sampler(settings, self.vocabulary)  # refuses ids that the model has not
+        if settings.beams > 1:
+            _check_beams(asked)
+        return asked
 
-    def _run(self, requests: Sequence[Request]) -> Iterator[tuple[int, Token]]:
+    def _grammar(self, structure: Structure) -> Grammar:
+        """The compiled grammar of a structure; the latest ones are kept."""
+        key = json.dumps([structure.kind, structure.value], sort_keys=True, default=str)
+        if key not in self._compiled:
+            build = getattr(self.grammars, structure.kind)
+            self._compiled[key] = build(structure.value)
+            if len(self._compiled) > GRAMMARS:
+                del self._compiled[next(iter(self._compiled))]
+        return self._compiled[key]
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        if not all(0 <= token < self.vocabulary for token in ids):
+            raise InputError(
+                f"the prompt has a token id outside 0..{self.vocabulary - 1}",
+                remedy="encode it with the tokenizer of this model",
+            )
+
+    def _whole(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Generation]]:
+        """The finished generations; of several answers the first holds the others."""
+        made: dict[int, dict[int, Generation]] = {}
+        for index, token in self._run(asked):
+            if token.generation is None:
+                continue
+            answers = made.setdefault(index, {})
+            answers[token.answer] = token.generation
+            if len(answers) == asked[index].settings.n:
+                first, *others = (answers[number] for number in sorted(answers))
+                yield index, _with_others(first, others)
+
+    def _run(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Token]]:
         """All tokens of all requests, each with the index of its request."""
-        waiting = deque(sorted(requests, key=lambda request: len(request.prompt)))
-        capacity = min(MAX_ROWS, len(requests))
-        batch = Batch(self.model, capacity, max((r.length for r in requests), default=1))
-        rows: list[Request] = []
-        while waiting or rows:
-            drawing = _admissible(waiting, capacity, len(rows))
-            if drawing:
-                rows += drawing
-                logits = batch.admit([request.prompt for request in drawing])
-            else:
-                drawing = list(rows)
-                logits = batch.step([request.drawn[-1] for request in rows])
-            tokens = _choose(logits[:, : self._vocabulary], drawing)
-            for request, token in zip(drawing, tokens, strict=True):
-                yield request.index, request.push(token)
-            for row in reversed(range(len(rows))):
-                if rows[row].done:
-                    batch.remove(row)
-                    rows[row] = rows[-1]
-                    rows.pop()
+        inbox = Inbox()
+        jobs = [
+            (BeamJob if one.settings.beams > 1 else AnswerJob)(inbox, index, one)
+            for index, one in enumerate(asked)
+        ]
+        yield from self._news(inbox, jobs)
+
+    def _news(
+        self, inbox: Inbox, jobs: Sequence[AnswerJob | BeamJob | ScoreJob]
+    ) -> Iterator[tuple[int, Any]]:
+        """What the jobs tell; errors are raised, and closing this ends the jobs."""
+        try:
+            for job in jobs:
+                self.loop.enter(job)
+            while inbox.open or inbox.news:
+                self.loop.wait(inbox)
+                while inbox.news:
+                    number, news = inbox.news.popleft()
+                    if isinstance(news, FledgeError):
+                        raise news
+                    yield number, news
+        finally:
+            for job in jobs:
+                self.loop.leave(job)
 
 
-def _admissible(waiting: deque[Request], capacity: int, used: int) -> list[Request]:
-    """Take the requests to read next: none until a quarter of the rows is free again."""
-    free = capacity - used
-    if not waiting or free < max(1, capacity // 4):
-        return []
-    taken = [waiting.popleft()]
-    while waiting and len(taken) < free:
-        if (len(taken) + 1) * len(waiting[0].prompt) > PREFILL_TOKENS:
-            break
-        taken.append(waiting.popleft())
-    return taken
+def _with_others(first: Generation, others: Sequence[Generation]) -> Generation:
+    return replace(first, others=tuple(others)) if others else first
 
 
-@torch.inference_mode()
-def _choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
-    """The next token of each request from logits (B,V)."""
-    seen = None
-    if any(request.sampling.repetition_penalty != 1 for request in requests):
-        seen = torch.zeros_like(logits, dtype=torch.bool)
-        for row, request in enumerate(requests):
-            seen[row, request.prompt + request.drawn] = True
-    samplings = [request.sampling for request in requests]
-    return next_tokens(logits, samplings, seen, [request.uniform() for request in requests])
+def _check_beams(asked: Asked) -> None:
+    """Refuse what a beam search, which ranks whole answers, has no place for."""
+    settings = asked.settings
+    odd = {
+        "temperature": not settings.greedy,
+        "stop": bool(settings.stop),
+        "a grammar": asked.grammar is not None,
+        "lookup": settings.lookup > 0,
+        "logprobs": settings.logprobs,
+        "inspect": settings.inspect,
+        "min_tokens": settings.min_tokens > 0,
+        "logit_bias": bool(settings.logit_bias),
+        "penalties": (
+            settings.repetition_penalty,
+            settings.presence_penalty,
+            settings.frequency_penalty,
+        )
+        != (1.0, 0.0, 0.0),
+    }
+    for name, given in odd.items():
+        if given:
+            raise InputError(
+                f"beams = {settings.beams} cannot be combined with {name}",
+                remedy="leave one of them out",
+            )
 
 
-def load_engine(
-    path: str | Path, *, threads: int | None = None, dtype: str = "auto", device: str = "auto"
-) -> Engine:
-    """The engine of the checkpoint at ``path``: a run, stage or HF directory, or a GGUF file.
-
-    ``threads`` bounds the cores that one operation uses (for the whole process).  ``dtype``
-    "auto" is bfloat16 on a GPU that computes in it, else float32; ``device`` "auto" takes the
-    GPU if any.  Raises InputError when there is no model, or a broken one.
-    """
-    whole = is_gguf(path)
-    folder = Path(path) if whole else find_checkpoint(path)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if dtype == "auto":
-        # Older GPUs only emulate bfloat16, slower than they compute in float32.
-        real = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-        dtype = "bfloat16" if real else "float32"
-    if whole:
-        from fledge.model.gguf.read import GgufFile
-
-        file = GgufFile(path)
-        tokenizer = file.tokenizer()
-        return Engine(file.decoder(dtype, device=device), tokenizer, folder.stem)
-    model = load_model(folder, dtype=dtype, device=device)
-    return Engine(model, Tokenizer.load(folder), _name(folder))
-
-
-def _name(folder: Path) -> str:
-    """What to call a model: "bridges-sft" for runs/bridges/sft/model, or the folder's name."""
-    folder = folder.resolve()
-    if folder.name != "model":
-        return folder.name
-    return f"{folder.parent.parent.name}-{folder.parent.name}".strip("-")
-
-
-def _stop_ids(model: Decoder, tokenizer: Tokenizer) -> AbstractSet[int]:
+def _stop_ids(config: ModelConfig, tokenizer: Tokenizer) -> frozenset[int]:
     """End tokens: those of the checkpoint, the end of a turn, the end of a document."""
-    known = {_special(tokenizer, IM_END), _special(tokenizer, ENDOFTEXT)}
-    return frozenset({*model.config.eos_ids, *known} - {None})  # type: ignore[arg-type]
+    known = (_special(tokenizer, IM_END), _special(tokenizer, ENDOFTEXT))
+    return frozenset({*config.eos_ids, *(one for one in known if one is not None)})
 
 
 def _special(tokenizer: Tokenizer, token: str) -> int | None:
     """The id of a special token, or None: foreign tokenizers have others."""
-    try:
-        return tokenizer.token_id(token)
-    except InputError:
-        return None
+    return tokenizer.token_id(token) if tokenizer.has_token(token) else None

@@ -150,6 +150,17 @@ class GrammarState:
         """Whether the answer is whole if it ends here."""
         return self.finished or self._matcher.is_accepting()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the answer is whole and nothing but a stop token could follow."""
+        return self.finished or (self._matcher.is_stopped() and self._matcher.is_accepting())
+
+    def copy(self) -> GrammarState:
+        """The same place, to be followed on its own."""
+        other = GrammarState(self._matcher.deep_copy(), self._vocabulary, self._stop_ids)
+        other.finished, other._unseen = self.finished, self._unseen
+        return other
+
     def mask(self) -> NDArray[np.bool_]:
         """Which tokens may come next: (V,)"""
         allowed = np.zeros(self._vocabulary, np.bool_)

@@ -10,7 +10,8 @@ from typing import Any
 from fledge.core.files import read_jsonl, write_json, write_jsonl
 from fledge.core.protocols import Progress
 from fledge.core.run import Outcome
-from fledge.engine.engine import Engine, load_engine
+from fledge.engine.engine import Engine
+from fledge.engine.loading import load_engine
 from fledge.evals.config import EvalsConfig
 from fledge.evals.solvers import chat_solver, plain_solver
 from fledge.evals.tasks import Row, breakdown, figures_of, load_task, run_task, share

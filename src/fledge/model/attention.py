@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
 from fledge.model.block_attention import attend_in_blocks, attend_plainly
-from fledge.model.cache import KVCache
+from fledge.model.cache import Cache
 from fledge.model.config import ModelConfig
 from fledge.model.linear import Linear, fused_linear
 from fledge.model.norm import RMSNorm
@@ -89,7 +89,7 @@ class Attention(nn.Module):
         x: Tensor,
         rope: tuple[Tensor, Tensor],
         mask: Tensor | BlockMask,
-        cache: KVCache | None,
+        cache: Cache | None,
         layer: int,
     ) -> Tensor:
         """x (B,T,D), mask (B or 1,1,T,S) -> (B,T,D)"""

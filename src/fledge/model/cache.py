@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from fledge.model.config import ModelConfig
+
+
+class Cache(Protocol):
+    """What a forward pass asks of a cache."""
+
+    max_length: int
+    """The most positions of a row."""
+
+    def begin(self, ids: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The positions (B,T) and the mask (B,1,T,S) of the queries."""
+        ...
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Remember k and v (B,K,T,d); returns those of positions 0..S-1: two (B,K,S,d)."""
+        ...
+
+    def end(self) -> None:
+        """The pass is over."""
+        ...
 
 
 class KVCache:

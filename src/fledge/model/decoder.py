@@ -12,7 +12,7 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from fledge.model.attention import EXPLICIT_TOKENS, Attention, causal_mask, windowed
 from fledge.model.block_attention import score_bias
-from fledge.model.cache import KVCache
+from fledge.model.cache import Cache
 from fledge.model.config import ModelConfig
 from fledge.model.ffn import FeedForward
 from fledge.model.linear import Linear
@@ -40,7 +40,7 @@ class Layer(nn.Module):
         dtype: torch.dtype,
         rope: tuple[Tensor, Tensor],
         mask: Tensor | BlockMask,
-        cache: KVCache | None,
+        cache: Cache | None,
         layer: int,
     ) -> Tensor:
         """x (B,T,D) float32 -> (B,T,D) float32; products are computed in ``dtype``."""
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
         ids: Tensor,
         segments: Tensor | None = None,
         *,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         positions: Tensor | None = None,
         embedded: Tensor | None = None,
     ) -> Tensor:
@@ -155,7 +155,7 @@ class Decoder(nn.Module):
         ids: Tensor,
         segments: Tensor | None = None,
         *,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
         """Logits of the next token at every position: ids (B,T) -> (B,T,V) float32.

@@ -127,8 +127,8 @@ class _Api:
         answer = Answer(model=self._model.name, chat=chat, counted=counted)
         try:
             if not asked.stream:
-                reply = await unless_gone(request, _last(deltas))
-                return JSONResponse(answer.whole(reply))
+                replies = await unless_gone(request, _last(deltas, asked.n))
+                return JSONResponse(answer.whole(replies))
             # The first piece is awaited before the status is sent: until then errors have one.
             first = await unless_gone(request, _first(deltas))
         except (ApiError, ClientGone):
@@ -138,7 +138,7 @@ class _Api:
         except Exception as error:
             raise as_api_error(error) from error
         return StreamingResponse(
-            _events(answer, first, deltas),
+            _events(answer, first, deltas, asked.n),
             media_type="text/event-stream",
             headers=STREAM_HEADERS,
         )
@@ -166,29 +166,39 @@ async def _first(deltas: AsyncIterator[Delta]) -> Delta:
     return await anext(deltas)
 
 
-async def _last(deltas: AsyncIterator[Delta]) -> Reply:
-    """The whole answer, when it is done."""
+async def _last(deltas: AsyncIterator[Delta], count: int) -> list[Reply]:
+    """The whole answers, when all are done."""
+    replies: dict[int, Reply] = {}
     async with aclosing(deltas):  # type: ignore[type-var]
         async for delta in deltas:
             if delta.reply is not None:
-                return delta.reply
+                replies[delta.answer] = delta.reply
+                if len(replies) == count:
+                    return [replies[index] for index in sorted(replies)]
     raise RuntimeError("the model ended without a reply")
 
 
 async def _events(
-    answer: Answer, first: Delta, deltas: AsyncIterator[Delta]
+    answer: Answer, first: Delta, deltas: AsyncIterator[Delta], count: int
 ) -> AsyncIterator[bytes]:
-    """Server-sent events of an answer whose first piece is there."""
+    """Server-sent events of answers whose first piece is there."""
     delta: Delta | None = first
+    begun: set[int] = set()
+    replies: list[Reply] = []
     async with aclosing(deltas):  # type: ignore[type-var]
         try:
-            yield answer.first()
             while delta is not None:
-                if delta.text:
-                    yield answer.piece(delta.text)
+                if delta.answer not in begun:
+                    begun.add(delta.answer)
+                    yield answer.first(delta.answer)
+                if delta.text or delta.logprobs:
+                    yield answer.piece(delta)
                 if delta.reply is not None:
-                    yield answer.last(delta.reply)
-                    return
+                    yield answer.last(delta)
+                    replies.append(delta.reply)
+                    if len(replies) == count:
+                        yield answer.end(replies)
+                        return
                 delta = await anext(deltas, None)
         except Exception as error:  # too late for a status: the stream ends with the error
             yield event(as_api_error(error).body())

@@ -13,7 +13,7 @@ class ServerConfig(Config):
     api_keys: tuple[str, ...] = ()
     """Keys of which a client must send one as ``Authorization: Bearer KEY``; none: open to all."""
 
-    concurrent: int = Field(default=4, ge=1)
+    concurrent: int = Field(default=16, ge=1)
     """Answers written at the same time, token by token in turn."""
 
     waiting: int = Field(default=32, ge=0)

@@ -14,12 +14,14 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fledge.core.config import nearest
-from fledge.core.protocols import Sampling
+from fledge.core.protocols import Sampling, Structure
 from fledge.core.types import Message
 from fledge.server.errors import ApiError
 
 StopText = Annotated[str, Field(min_length=1, max_length=1000)]
-Zero = Annotated[float, Field(ge=0, le=0)]
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+MOST_ANSWERS = 16
+"""Answers to one request at most: one request must not take the whole engine."""
 MOST = 2**53
 """The largest whole number taken: what every JSON reader holds exactly."""
 
@@ -64,29 +66,74 @@ class GenerationRequest(BaseModel):
     """The same seed gives the same answer."""
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] = ()  # type: ignore[assignment]
     """Texts that end the answer; they are not part of it."""
-    # Accepted because they change nothing here, or only with the value that changes nothing.
+    n: int = Field(default=1, ge=1, le=MOST_ANSWERS)
+    """Answers to give; with a seed each has the next one."""
+    presence_penalty: Penalty = 0.0
+    """Subtracted from the logits of tokens that the answer has already."""
+    frequency_penalty: Penalty = 0.0
+    """The same, once for each time the answer has the token."""
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = {}
+    """Token id -> what is added to its logit."""
+    typical_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the tokens nearest the expected surprise, of this mass; 1 is off."""
+    top_n_sigma: float = Field(default=0.0, ge=0, le=100)
+    """Draw from logits within this many deviations of the largest; 0 is off."""
+    min_tokens: int = Field(default=0, ge=0, le=MOST)
+    """The answer does not end before it has this many tokens."""
+    prompt_lookup: int = Field(default=0, ge=0, le=64)
+    """Guess up to this many tokens at a time from what was said before; changes no answer, and
+    is faster where the answer quotes.  Not in the OpenAI API."""
+    # Accepted because it changes nothing here.
     user: str = ""
-    n: Literal[1] = 1
-    presence_penalty: Zero = 0.0
-    frequency_penalty: Zero = 0.0
-    logit_bias: Annotated[dict[str, Any], Field(max_length=0)] = {}
 
     @abstractmethod
     def limit(self) -> int:
         """The most tokens to write; the context may hold fewer."""
 
+    @abstractmethod
+    def shown_logprobs(self) -> int | None:
+        """Likeliest tokens to show with each token; None: no log-probabilities."""
+
+    def structure(self) -> Structure | None:
+        """What the answer must look like."""
+        return None
+
     def sampling(self) -> Sampling:
-        """How to draw the answer."""
+        """How to draw the answer; raises ApiError for values that contradict each other."""
+        limit, shown = self.limit(), self.shown_logprobs()
+        if self.min_tokens > limit:
+            raise ApiError(
+                400,
+                f"min_tokens = {self.min_tokens} is more than the {limit} tokens to write",
+                param="min_tokens",
+                code="invalid_value",
+            )
         return Sampling(
-            max_new_tokens=self.limit(),
+            max_new_tokens=limit,
+            min_tokens=self.min_tokens,
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
             min_p=self.min_p,
+            typical_p=self.typical_p,
+            top_n_sigma=self.top_n_sigma,
             repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=_biases(self.logit_bias),
             seed=self.seed,
             stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+            logprobs=shown is not None,
+            top_logprobs=shown or 0,
+            n=self.n,
+            best_of=self.best(),
+            lookup=self.prompt_lookup,
+            structure=self.structure(),
         )
+
+    def best(self) -> int | None:
+        """Answers to draw, of which the ``n`` likeliest are given."""
+        return None
 
 
 class ChatRequest(GenerationRequest):
@@ -103,9 +150,14 @@ class ChatRequest(GenerationRequest):
     context for the answer than this, or than the most tokens to write; not in the OpenAI API."""
     metadata: dict[str, Any] = {}
     store: Literal[False] = False
-    logprobs: Literal[False] = False
-    top_logprobs: Literal[0] = 0
-    response_format: dict[Literal["type"], Literal["text"]] = {}
+    logprobs: bool = False
+    """Tell the log-probability of each token."""
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    """And those of this many likeliest tokens; needs ``logprobs``."""
+    response_format: dict[str, Any] = {}
+    """``{"type": "json_schema", "json_schema": {"schema": ...}}``, ``{"type": "json_object"}`` or
+    ``{"type": "text"}``; not in the OpenAI API: ``{"type": "regex", "regex": ...}`` and
+    ``{"type": "choice", "choice": [...]}``.  The answer follows it to the character."""
     modalities: list[Literal["text"]] = []
     tools: Empty = []
     functions: Empty = []
@@ -127,6 +179,19 @@ class ChatRequest(GenerationRequest):
             )
         return self.max_completion_tokens or self.max_tokens or 1024
 
+    def shown_logprobs(self) -> int | None:
+        if self.top_logprobs and not self.logprobs:
+            raise ApiError(
+                400,
+                "top_logprobs needs logprobs = true",
+                param="top_logprobs",
+                code="invalid_value",
+            )
+        return self.top_logprobs if self.logprobs else None
+
+    def structure(self) -> Structure | None:
+        return _structure(self.response_format)
+
     def conversation(self) -> list[Message]:
         """The messages; raises ApiError naming the one that is wrong."""
         return [_message(place, value) for place, value in enumerate(self.messages)]
@@ -139,16 +204,84 @@ class CompletionRequest(GenerationRequest):
     """The text to continue."""
     max_tokens: int = Field(default=16, ge=1, le=MOST)
     """The most tokens to write."""
+    best_of: int | None = Field(default=None, ge=1, le=MOST_ANSWERS)
+    """Answers to draw, of which the ``n`` likeliest a token are given; not with ``stream``."""
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+    """Tell log-probabilities, and those of this many likeliest tokens."""
     echo: Literal[False] = False
-    best_of: Literal[1] = 1
-    logprobs: Literal[0] = 0
     suffix: Literal[""] = ""
 
     def limit(self) -> int:
         return self.max_tokens
 
+    def shown_logprobs(self) -> int | None:
+        return self.logprobs
+
+    def best(self) -> int | None:
+        if self.best_of is not None and (self.best_of < self.n or self.stream):
+            why = "is less than n" if self.best_of < self.n else "cannot be streamed"
+            raise ApiError(
+                400, f"best_of = {self.best_of} {why}", param="best_of", code="invalid_value"
+            )
+        return self.best_of
+
 
 RequestT = TypeVar("RequestT", bound=GenerationRequest)
+
+
+def _biases(given: Mapping[str, float]) -> dict[int, float]:
+    """Token id -> bias; raises ApiError for what is no id."""
+    for key in given:
+        if not (key.isascii() and key.isdecimal() and len(key) < 16):
+            raise ApiError(
+                400,
+                f"logit_bias has {key[:80]!r} where a token id is expected",
+                param="logit_bias",
+                code="invalid_value",
+            )
+    return {int(key): value for key, value in given.items()}
+
+
+_FORMATS: tuple[Any, ...] = ("text", "json_object", "json_schema", "regex", "choice")
+
+
+def _structure(given: Mapping[str, Any]) -> Structure | None:
+    """What ``response_format`` asks for; raises ApiError for what it cannot mean."""
+    kind: Any = given.get("type", "text") if given else "text"
+    if kind not in _FORMATS:
+        raise ApiError(
+            400,
+            f"response_format.type = {kind!r} is not known; one of {', '.join(_FORMATS)}",
+            param="response_format",
+            code="invalid_value",
+        )
+    wanted = set() if kind in ("text", "json_object") else {kind}
+    if given.keys() - {"type"} != wanted:
+        shown = ", ".join(["type", *wanted])
+        raise ApiError(
+            400,
+            f"response_format of type {kind} has the fields {shown} and no others",
+            param="response_format",
+            code="invalid_value",
+        )
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return Structure(kind="json_schema", value={"type": "object"})
+    return Structure(kind=kind, value=_schema(given[kind]) if "schema" in kind else given[kind])
+
+
+def _schema(given: Any) -> Any:
+    """The schema in OpenAI's wrapping: {"name": ..., "strict": ..., "schema": {...}}."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("schema"), Mapping):
+        raise ApiError(
+            400,
+            'response_format.json_schema needs {"schema": {...}}',
+            param="response_format",
+            code="invalid_value",
+        )
+    return given["schema"]
+
 
 _MESSAGE_KEYS = {"role", "content", "tool_calls", "tool_call_id"}
 

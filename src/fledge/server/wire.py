@@ -5,10 +5,38 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
-from fledge.core.protocols import Reply, Usage
+from fledge.core.protocols import Delta, Reply, TokenLogprob, Usage
+
+
+def _choice(
+    index: int, content: dict[str, Any], logprobs: dict[str, Any] | None, finish: str | None
+) -> dict[str, Any]:
+    return {"index": index, **content, "logprobs": logprobs, "finish_reason": finish}
+
+
+def _chat_logprob(token: TokenLogprob) -> dict[str, Any]:
+    """A token as the chat endpoint tells of it; its bytes, since it may be part of a character."""
+    pairs = [(token.token, token.logprob), *token.top]
+    own, *top = ({"token": _text(one), "logprob": logp, "bytes": list(one)} for one, logp in pairs)
+    return {**own, "top_logprobs": top}
+
+
+def _text(token: bytes) -> str:
+    return token.decode("utf-8", "replace")
+
+
+def total(replies: Sequence[Reply]) -> Usage:
+    """What answers to one prompt used: it was read once."""
+    return Usage(
+        prompt_tokens=replies[0].usage.prompt_tokens,
+        completion_tokens=sum(reply.usage.completion_tokens for reply in replies),
+    )
+
 
 DONE = b"data: [DONE]\n\n"
 
@@ -39,37 +67,67 @@ class Answer:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def whole(self, reply: Reply) -> dict[str, Any]:
-        """The body of an answer that is not streamed."""
-        message = {"role": "assistant", "content": reply.text, "refusal": None}
-        choice = {"message": message} if self.chat else {"text": reply.text}
+    def whole(self, replies: Sequence[Reply]) -> dict[str, Any]:
+        """The body of answers that are not streamed."""
+        choices = []
+        for index, reply in enumerate(replies):
+            message = {"role": "assistant", "content": reply.text, "refusal": None}
+            content = {"message": message} if self.chat else {"text": reply.text}
+            shown = self._logprobs(reply.logprobs)
+            choices.append(_choice(index, content, shown, reply.finish_reason))
         return {
             **self._head("chat.completion"),
-            "choices": [self._choice(choice, reply.finish_reason)],
-            "usage": usage_object(reply.usage),
+            "choices": choices,
+            "usage": usage_object(total(replies)),
         }
 
-    def first(self) -> bytes:
-        """The event that opens a stream: who speaks.  None is needed for plain text."""
-        return self._event({"delta": {"role": "assistant", "content": ""}}) if self.chat else b""
+    def first(self, index: int = 0) -> bytes:
+        """The event that opens an answer: who speaks.  None is needed for plain text."""
+        if not self.chat:
+            return b""
+        return self._event(index, {"delta": {"role": "assistant", "content": ""}})
 
-    def piece(self, text: str) -> bytes:
+    def piece(self, delta: Delta) -> bytes:
         """The event of a piece of text."""
-        return self._event({"delta": {"content": text}} if self.chat else {"text": text})
+        content = {"delta": {"content": delta.text}} if self.chat else {"text": delta.text}
+        return self._event(delta.answer, content, self._logprobs(delta.logprobs))
 
-    def last(self, reply: Reply) -> bytes:
-        """The events that close a stream: why it ended, the counts when asked for, [DONE]."""
-        end = self._event({"delta": {}} if self.chat else {"text": ""}, reply.finish_reason)
-        if self.counted:
-            end += event({**self._head(), "choices": [], "usage": usage_object(reply.usage)})
-        return end + DONE
+    def last(self, delta: Delta) -> bytes:
+        """The event that closes an answer: why it ended."""
+        assert delta.reply is not None
+        content: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
+        return self._event(delta.answer, content, None, delta.reply.finish_reason)
 
-    def _event(self, choice: dict[str, Any], finish: str | None = None) -> bytes:
-        body = {**self._head(), "choices": [self._choice(choice, finish)]}
+    def end(self, replies: Sequence[Reply]) -> bytes:
+        """The events that close a stream: the counts when asked for, [DONE]."""
+        if not self.counted:
+            return DONE
+        return event({**self._head(), "choices": [], "usage": usage_object(total(replies))}) + DONE
+
+    def _event(
+        self,
+        index: int,
+        content: dict[str, Any],
+        logprobs: dict[str, Any] | None = None,
+        finish: str | None = None,
+    ) -> bytes:
+        body = {**self._head(), "choices": [_choice(index, content, logprobs, finish)]}
         return event({**body, "usage": None} if self.counted else body)
 
-    def _choice(self, content: dict[str, Any], finish: str | None) -> dict[str, Any]:
-        return {"index": 0, **content, "logprobs": None, "finish_reason": finish}
+    def _logprobs(self, tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        """As the endpoint writes them; None when there are none."""
+        if not tokens:
+            return None
+        if self.chat:
+            return {"content": [_chat_logprob(token) for token in tokens], "refusal": None}
+        return {
+            "tokens": [_text(token.token) for token in tokens],
+            "token_logprobs": [token.logprob for token in tokens],
+            "top_logprobs": [{_text(one): logp for one, logp in token.top} for token in tokens],
+            "text_offset": list(
+                accumulate((len(_text(token.token)) for token in tokens[:-1]), initial=0)
+            ),
+        }
 
     def _head(self, kind: str = "chat.completion.chunk") -> dict[str, Any]:
         return {

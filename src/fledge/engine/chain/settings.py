@@ -79,6 +79,9 @@ class Settings:
     best_of: int | None = None
     """Answers to draw, of which the ``n`` likeliest per token are given; None: ``n``."""
 
+    lookup: int = 0
+    """The most tokens to guess at a time by prompt lookup, which changes no answer; 0 is off."""
+
     beams: int = 1
     """Width of a beam search; 1 is off."""
 
@@ -101,7 +104,9 @@ class Settings:
     @classmethod
     def of(cls, sampling: Sampling, **more: Any) -> Settings:
         """The settings of a ``Sampling``; ``more`` are fields that it has not."""
-        given = {one.name: getattr(sampling, one.name) for one in fields(sampling)}
+        known = {one.name for one in fields(cls)}
+        names = [one.name for one in fields(sampling) if one.name in known]
+        given = {name: getattr(sampling, name) for name in names}
         return cls.parse({**given, **more})
 
     @classmethod
@@ -185,6 +190,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "inspect": _FLAG,
     "n": (_whole(1), "a whole number from 1"),
     "best_of": (lambda v: v is None or _whole(1)(v), "a whole number from 1, or none"),
+    "lookup": (lambda v: _whole(0)(v) and v <= 64, "a whole number from 0 (off) to 64"),
     "beams": (_whole(1), "a whole number from 1 (off)"),
     "length_penalty": (_number(lambda v: True), "a number"),
 }

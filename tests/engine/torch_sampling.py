@@ -1,4 +1,6 @@
-"""Logits in, the next token out.  Pure functions on logits (V,) or (B,V).
+"""Samplers in PyTorch, written apart from the engine's: what its chain is compared with.
+
+Logits in, the next token out.  Pure functions on logits (V,) or (B,V).
 
 A filter sets the logits it refuses to minus infinity.  Where a parameter may differ between the
 rows of a batch it is a tensor (B,1); a plain number holds for all.
