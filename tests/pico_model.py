@@ -27,12 +27,19 @@ def pico_texts() -> Iterator[tuple[str, str]]:
         yield "zh-Hans", f"金门大桥于{1900 + number}年建成通车，主跨为1280米。"
 
 
-def write_pico_model(run: Path, *, stage: str = "sft", context: int = CONTEXT) -> Path:
+def write_pico_model(
+    run: Path,
+    *,
+    stage: str = "sft",
+    context: int = CONTEXT,
+    depth: int = 2,
+    vocab_size: int = 420,
+) -> Path:
     """Write ``run/<stage>/model`` and its manifest; returns the stage directory."""
     folder = run / stage / "model"
-    train_tokenizer(TokenizerConfig(vocab_size=420), pico_texts, pico_texts, folder)
+    train_tokenizer(TokenizerConfig(vocab_size=vocab_size), pico_texts, pico_texts, folder)
     tokenizer = Tokenizer.load(folder)
-    config = derive(2, tokenizer.vocab_size, context, width=64, heads=2, kv_heads=1).model_copy(
+    config = derive(depth, tokenizer.vocab_size, context, width=64, heads=2, kv_heads=1).model_copy(
         update={"eos_ids": (tokenizer.im_end_id, tokenizer.endoftext_id)}
     )
     model = Decoder(config)

@@ -350,7 +350,11 @@ def test_what_is_there_is_not_lost(
         (["import", run, "--out", run / "sft" / "model", "--force"], "is or holds the source"),
         (["export", run, "--format", "gguf", "--out", own], "is a folder"),
         (["export", run, "--format", "hf", "--out", own, "--force"], "not empty and no model"),
-        (["export", run, "--format", "gguf", "--out", own / "thesis.txt"], "add --force"),
+        (["export", run, "--format", "gguf", "--out", own / "thesis.txt"], "is no GGUF file"),
+        (
+            ["export", run, "--format", "gguf", "--out", own / "thesis.txt", "--force"],
+            "is no GGUF file",
+        ),
     ):
         code, _, err = fledge(capsys, *arguments)
         assert (code, message in err) == (2, True), err

@@ -60,7 +60,7 @@ def test_generate_keeps_its_contract(run: Path, capsys: pytest.CaptureFixture[st
         "token_ids",
         "finish_reason",
         "usage",
-        "lookup",
+        "speculation",
         "tokens_per_second",
     ]
     assert list(row["usage"]) == ["prompt_tokens", "completion_tokens"]

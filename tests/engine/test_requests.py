@@ -358,3 +358,40 @@ def test_settings_that_name_unknown_tokens_are_refused(engine: Engine, prompt: l
     with pytest.raises(InputError, match="outside"):
         engine.logprobs([1, 100000])
     assert idle(engine)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+@pytest.mark.parametrize("draft", ["same", "self", "other"])
+def test_a_draft_model_changes_nothing(
+    tmp_path: Path, stage: Path, draft: str, temperature: float
+) -> None:
+    plain = load_engine(stage)
+    prompt = plain.encode_text("The Golden Gate Bridge")
+    how = Settings(max_new_tokens=20, temperature=temperature, seed=3)
+    expected = plain.generate([prompt], how, NEVER)[0]
+    if draft == "self":
+        deep = write_pico_model(tmp_path / "deep", depth=5)
+        expected = load_engine(deep).generate([prompt], how, NEVER)[0]
+        engine = load_engine(deep, draft="self")
+    elif draft == "same":
+        engine = load_engine(stage, draft=stage)
+    else:
+        engine = load_engine(stage, draft=write_pico_model(tmp_path / "other", depth=1))
+    steps = engine.loop.steps
+    made = engine.generate([prompt], replace(how, draft=4), NEVER)[0]
+    assert made == expected
+    assert made.drafted > 0
+    if draft == "same" and not temperature:
+        assert made.accepted >= 0.9 * made.drafted, "it guesses what it will say"
+        assert engine.loop.steps - steps < 8
+    assert idle(engine)
+
+
+def test_a_draft_model_must_fit(tmp_path: Path, stage: Path, engine: Engine) -> None:
+    other = write_pico_model(tmp_path / "other", vocab_size=320)
+    with pytest.raises(InputError, match="another vocabulary"):
+        load_engine(stage, draft=other)
+    with pytest.raises(InputError, match="2 layers has none to skip"):
+        load_engine(stage, draft="self")
+    with pytest.raises(InputError, match="without a draft model"):
+        engine.generate([[5]], Settings(draft=3))

@@ -197,7 +197,8 @@ def test_a_conversation_that_the_template_refuses_is_400(start: Any, tmp_path: P
     ("more", "param"),
     [
         ({"temprature": 1}, "temprature"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": ["span"]}, "tools"),
+        ({"tools": [{}], "tool_choice": {"type": "function"}}, "tool_choice"),
         ({"n": 0}, "n"),
         ({"n": 17}, "n"),
         ({"logprobs": 5}, "logprobs"),

@@ -18,6 +18,7 @@ from fledge.core.files import file_digest
 from fledge.core.protocols import Bar, Silent
 from fledge.core.run import Outcome
 from fledge.model.checkpoint import load_model
+from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.tune.config import SftConfig
 from fledge.tune.sft import held_out_loss, sft
@@ -184,6 +185,12 @@ def test_replay_needs_tokens_and_mixes_them_in(
     foreign = write_shards(tmp_path / "foreign", {"train": [[document]]}, vocab=9999)
     with pytest.raises(InputError, match=r"foreign has a vocabulary of 9999, .* tokenizer \d+"):
         run(base, [conversations], tmp_path / "no", steps=1, replay_share=0.25, tokens=foreign)
+    size = Tokenizer.load(find_checkpoint(base)).vocab_size
+    other = write_shards(tmp_path / "other", {"train": [[document]]}, vocab=size)
+    index = json.loads((other / "index.json").read_text())
+    (other / "index.json").write_text(json.dumps({**index, "tokenizer": "0" * 64}))
+    with pytest.raises(InputError, match="written with another tokenizer"):
+        run(base, [conversations], tmp_path / "odd", steps=1, replay_share=0.25, tokens=other)
     tokens = write_shards(tmp_path / "tokens", {"train": [[document]]}, vocab=302)
     mixed = run(base, [conversations], tmp_path / "out", steps=4, replay_share=0.25, tokens=tokens)
     assert mixed.counts["target_tokens"] > 4 * 90  # a row of text a step teaches every token

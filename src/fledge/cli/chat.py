@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
+from fledge.cli.inspection import as_table, names_of
 from fledge.cli.sampling import sampling_of, sampling_options
 from fledge.client.open import open_model
 from fledge.client.room import stream_what_fits
+from fledge.core.config import nearest
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.files import write_jsonl
 from fledge.core.protocols import ChatModel, Delta, Reply, Sampling
 from fledge.core.types import Message
+from fledge.engine.chain.settings import Settings
 
 HELP = """\
 /new          start a new conversation
+/undo         take back the last question and its answer
+/retry        ask the last question again
+/set K V      change a setting, such as /set temperature 0.8; /set shows them
+/inspect      show how each token of the last answer was drawn (a model on disk)
 /save FILE    write the conversation as one line of JSONL (OpenAI messages)
 /help         show this
 /quit         leave (so does Ctrl-D)
@@ -67,6 +76,21 @@ def read_keys(path: Path) -> tuple[str, ...]:
     return keys
 
 
+SETTABLE: dict[str, Callable[[str], Any]] = {
+    "max_new_tokens": int,
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "min_p": float,
+    "repetition_penalty": float,
+    "presence_penalty": float,
+    "frequency_penalty": float,
+    "seed": lambda text: None if text in ("", "none") else int(text),
+    "lookup": int,
+}
+"""What ``/set`` changes, and how its text is read."""
+
+
 class _Chat:
     """The loop: a line in, an answer out.  ``messages`` is the conversation so far."""
 
@@ -111,6 +135,16 @@ class _Chat:
         if word == "/new":
             self._new()
             click.echo("(a new conversation)", err=True)
+        elif word == "/undo":
+            self._undo()
+        elif word == "/retry":
+            question = self._undo()
+            if question:
+                self._turn(question)
+        elif word == "/set":
+            self._set(rest.strip())
+        elif word == "/inspect":
+            self._inspect()
         elif word == "/save":
             self._save(rest.strip())
         elif word == "/help":
@@ -121,6 +155,54 @@ class _Chat:
 
     def _new(self) -> None:
         self.messages = [Message(role="system", content=self._system)] if self._system else []
+
+    def _undo(self) -> str:
+        """Take back the last turn; its question."""
+        places = [i for i, message in enumerate(self.messages) if message.role == "user"]
+        if not places:
+            click.echo("(nothing has been asked)", err=True)
+            return ""
+        question = self.messages[places[-1]].content
+        del self.messages[places[-1] :]
+        click.echo("(taken back)", err=True)
+        return question
+
+    def _set(self, words: str) -> None:
+        """Change one setting, or show all."""
+        name, _, value = words.partition(" ")
+        if not name:
+            for key in SETTABLE:
+                click.echo(f"{key:20} {getattr(self._sampling, key)}", err=True)
+            return
+        if name not in SETTABLE:
+            click.echo(f"{name} is no setting; {nearest(name, list(SETTABLE))}", err=True)
+            return
+        try:
+            changed = replace(self._sampling, **{name: SETTABLE[name](value)})
+            Settings.of(changed)
+        except (ValueError, FledgeError) as error:
+            click.echo(f"{name} {value}: {error}", err=True)
+            return
+        self._sampling = changed
+        click.echo(f"({name} is {getattr(changed, name)})", err=True)
+
+    def _inspect(self) -> None:
+        """Draw the last answer again, and show how: greedy or with a seed it is the same."""
+        from fledge.client.local import LocalModel
+
+        places = [i for i, message in enumerate(self.messages) if message.role == "user"]
+        if not isinstance(self._model, LocalModel):
+            click.echo("/inspect needs a model on disk", err=True)
+        elif not places:
+            click.echo("(nothing has been asked)", err=True)
+        else:
+            engine, prompt = self._model.engine, self._model.prompt(self.messages[: places[-1] + 1])
+            settings = replace(Settings.of(self._sampling), inspect=True)
+            if not settings.greedy and settings.seed is None:
+                click.echo("(drawn anew: without a seed no two draws agree)", err=True)
+            *_, last = engine.stream(prompt, settings, structure=self._sampling.structure)
+            assert last.generation is not None
+            Console(stderr=True).print(as_table(last.generation, names_of(engine.tokenizer)))
 
     def _save(self, name: str) -> None:
         path = Path(name)

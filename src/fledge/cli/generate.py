@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from fledge.engine.request import Generation, Token
 
 
+DRAFT = 4
+"""Tokens a draft model guesses at a time when nothing is said."""
+
+
 class Told(Silent):
     """Says on stderr what there is to say: no bars."""
 
@@ -43,10 +47,21 @@ class Told(Silent):
     " (a fine-tuned one lists the end of a turn, <|im_end|>, among its end tokens).",
 )
 @sampling_options
+@click.option(
+    "--draft-model",
+    metavar="DIR",
+    help="A smaller model of the same tokenizer that guesses ahead; self: skips layers.",
+)
 @click.option("--inspect", is_flag=True, help="Show how each token was drawn.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(
-    spec: str, prompt: str, chat: bool | None, inspect: bool, as_json: bool, **options: Any
+    spec: str,
+    prompt: str,
+    chat: bool | None,
+    draft_model: str | None,
+    inspect: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Continue a prompt, or answer it when the model was fine-tuned to."""
     from fledge.client.local import LocalModel
@@ -57,8 +72,10 @@ def command(
         raise InputError(
             f"--model {spec} is a URL", remedy="name a model on disk, or use fledge chat"
         )
+    if draft_model is not None and not options["draft"]:
+        options["draft"] = DRAFT
     sampling = sampling_of(options)
-    engine = load_engine(spec, progress=Told())
+    engine = load_engine(spec, draft=draft_model, progress=Told())
     text = sys.stdin.read() if prompt == "-" else prompt
     answers = engine.chats if chat is None else chat
     model = LocalModel(engine)
@@ -100,6 +117,6 @@ def _row(made: Generation, seconds: float) -> dict[str, Any]:
         "token_ids": list(made.token_ids),
         "finish_reason": made.finish_reason,
         "usage": {"prompt_tokens": made.prompt_tokens, "completion_tokens": drawn},
-        "lookup": {"drafted": made.drafted, "accepted": made.accepted},
+        "speculation": {"drafted": made.drafted, "accepted": made.accepted},
         "tokens_per_second": round(drawn / seconds, 2),
     }

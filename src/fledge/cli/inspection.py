@@ -82,7 +82,11 @@ def as_table(made: Generation, name: Name) -> Table:
             Text(
                 "  ".join(f"{name(s.token)} {s.probability:.0%}" for s in seen.top[:ALTERNATIVES])
             ),
-            Text(", ".join(_removal(step) for step in seen.steps if step.removed)),
+            Text(
+                ", ".join(
+                    _removal(step) for step in seen.steps if step.removed and step.name != "greedy"
+                )
+            ),
         )
     return table
 

@@ -28,6 +28,7 @@ _NAMES = (
     "seed",
     "stop",
     "lookup",
+    "draft",
 )
 
 _OPTIONS = (
@@ -50,6 +51,7 @@ _OPTIONS = (
         default=0,
         help="Guess so many tokens at once from the prompt: faster.",
     ),
+    click.option("--draft", type=int, default=0, help="The draft model guesses so many tokens."),
     click.option("--json-schema", metavar="FILE", help="Answer in JSON of this schema; {}: any."),
     click.option("--regex", metavar="PATTERN", help="Answer with what the pattern matches."),
     click.option("--choice", multiple=True, metavar="TEXT", help="Answer with one of the texts."),

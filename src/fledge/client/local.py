@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from fledge.client.tool_calls import CallReader
 from fledge.core.errors import InputError
 from fledge.core.protocols import Delta, Reply, Sampling, TokenLogprob, Usage
-from fledge.core.types import Message
+from fledge.core.types import Message, ToolCall
 from fledge.engine.errors import ContextLengthError
 
 if TYPE_CHECKING:  # importing the engine imports torch
@@ -30,27 +31,32 @@ class LocalModel:
 
     def chat(self, messages: Sequence[Message], sampling: Sampling) -> Reply:
         """The whole answer."""
-        return self._reply(self.engine.generate([self.prompt(messages)], sampling)[0])
+        made = self.engine.generate([self.prompt(messages, _tools(sampling))], sampling)[0]
+        return self._reply(made, calls=bool(_tools(sampling)))
 
     def chat_each(
         self, conversations: Sequence[Sequence[Message]], sampling: Sampling
     ) -> Iterator[tuple[int, Reply]]:
         """(index of the conversation, answer) for many at once, each as soon as it is done."""
-        prompts = [self.prompt(messages) for messages in conversations]
+        tools = _tools(sampling)
+        prompts = [self.prompt(messages, tools) for messages in conversations]
         return (
-            (index, self._reply(made))
+            (index, self._reply(made, calls=bool(tools)))
             for index, made in self.engine.generate_each(prompts, sampling)
         )
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Delta]:
         """The answer in pieces; closing the iterator stops the generation."""
-        return self._deltas(self.engine.stream(self.prompt(messages), sampling))
+        tools = _tools(sampling)
+        tokens = self.engine.stream(self.prompt(messages, tools), sampling)
+        return self._calling(tokens) if tools else self._deltas(tokens)
 
     def stream_in_room(
         self, messages: Sequence[Message], sampling: Sampling, room: int
     ) -> Iterator[Delta]:
         """``stream``; raises ContextLengthError when too few tokens are free for the answer."""
-        prompt, context = self.prompt(messages), self.engine.context
+        tools = _tools(sampling)
+        prompt, context = self.prompt(messages, tools), self.engine.context
         if context - len(prompt) < min(room, sampling.max_new_tokens):
             raise ContextLengthError(
                 f"the prompt has {len(prompt)} tokens, the model's context holds {context} with"
@@ -58,7 +64,8 @@ class LocalModel:
                 tokens=len(prompt),
                 context=context,
             )
-        return self._deltas(self.engine.stream(prompt, sampling))
+        tokens = self.engine.stream(prompt, sampling)
+        return self._calling(tokens) if tools else self._deltas(tokens)
 
     def complete(self, prompt: str, sampling: Sampling) -> Iterator[Delta]:
         """The continuation of plain text in pieces, begun as a document of pretraining."""
@@ -74,14 +81,18 @@ class LocalModel:
         """The ids of a text to continue."""
         return self.engine.encode_text(_whole(text))
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """The ids of a conversation up to where the answer begins."""
+    def prompt(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
+        """The ids of a conversation up to where the answer begins; the template shows the tools."""
         if not messages:
             raise InputError("the conversation is empty", remedy="send at least one message")
         for message in messages:
             _whole(message.content)
         return self.engine.tokenizer.encode_chat(
-            [message.to_openai() for message in messages], add_generation_prompt=True
+            [message.to_openai() for message in messages],
+            tools=tools or None,
+            add_generation_prompt=True,
         )
 
     def _deltas(self, tokens: Iterator[Token]) -> Iterator[Delta]:
@@ -90,14 +101,32 @@ class LocalModel:
             shown = () if token.choice is None else self._logprobs([token.choice])
             yield Delta(text=token.text, answer=token.answer, logprobs=shown, reply=reply)
 
-    def _reply(self, made: Generation) -> Reply:
+    def _calling(self, tokens: Iterator[Token]) -> Iterator[Delta]:
+        """Pieces of answers that may call tools: calls come with the reply, whole."""
+        readers: dict[int, CallReader] = {}
+        for token in tokens:
+            reader = readers.setdefault(token.answer, CallReader(self.engine.tokenizer))
+            text, reply = reader.show(token.id, token.text), None
+            if token.generation is not None:
+                reply = self._reply(token.generation, calls=True)
+                text = reply.text if reader.shows_late else text
+            shown = () if token.choice is None else self._logprobs([token.choice])
+            yield Delta(text=text, answer=token.answer, logprobs=shown, reply=reply)
+
+    def _reply(self, made: Generation, *, calls: bool = False) -> Reply:
+        text = made.text
+        called: tuple[ToolCall, ...] = ()
+        if calls:
+            before, called = CallReader(self.engine.tokenizer).read(made.token_ids)
+            text = before if called else made.text
         return Reply(
-            text=made.text,
-            finish_reason=made.finish_reason,
+            text=text,
+            tool_calls=called,
+            finish_reason="tool_calls" if called else made.finish_reason,
             usage=Usage(prompt_tokens=made.prompt_tokens, completion_tokens=len(made.token_ids)),
             token_ids=made.token_ids,
             logprobs=self._logprobs(made.choices[: len(made.token_ids)]),
-            others=tuple(self._reply(other) for other in made.others),
+            others=tuple(self._reply(other, calls=calls) for other in made.others),
             model=self.name,
         )
 
@@ -113,6 +142,15 @@ class LocalModel:
             for choice in choices
             if choice.before is not None and choice.token not in self.engine.stop_ids
         )
+
+
+def _tools(sampling: Sampling) -> Sequence[Mapping[str, Any]]:
+    """The tools that an answer may call."""
+    form = sampling.structure
+    found: Sequence[Mapping[str, Any]] = ()
+    if form is not None and form.kind == "tools":
+        found = form.value["tools"]
+    return found
 
 
 def _whole(text: str) -> str:

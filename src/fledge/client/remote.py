@@ -110,6 +110,7 @@ class RemoteModel:
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
         text, finish, usage = "", "", Usage(prompt_tokens=0, completion_tokens=0)
         told: list[TokenLogprob] = []
+        calls: dict[int, dict[str, str]] = {}
         for event in self._events(body):
             with self._shape():
                 if event.get("usage"):
@@ -120,6 +121,8 @@ class RemoteModel:
                 piece = (choice.get("delta") or {}).get("content") or ""
                 finish = choice.get("finish_reason") or finish
                 shown = _logprobs(choice.get("logprobs"))
+                for part in (choice.get("delta") or {}).get("tool_calls") or ():
+                    _gather(calls, part)
             if piece or shown:
                 text += piece
                 told += shown
@@ -131,6 +134,7 @@ class RemoteModel:
             finish_reason=finish,
             usage=usage,
             logprobs=tuple(told),
+            tool_calls=tuple(ToolCall(**calls[index]) for index in sorted(calls)),
             model=self.name,
         )
         yield Delta(text="", reply=reply)
@@ -169,7 +173,7 @@ class RemoteModel:
             "typical_p": (sampling.typical_p, 1.0),
             "top_n_sigma": (sampling.top_n_sigma, 0.0),
             "prompt_lookup": (sampling.lookup if self._is_fledge else 0, 0),
-            "response_format": (_format(sampling.structure), None),
+            **_form(sampling.structure),
         }
         return body | {key: value for key, (value, off) in optional.items() if value != off}
 
@@ -315,15 +319,24 @@ def _logprobs(value: Any) -> tuple[TokenLogprob, ...]:
     )
 
 
-def _format(structure: Structure | None) -> dict[str, Any] | None:
-    """A structure as ``response_format``; only fledge knows more than JSON."""
+def _form(structure: Structure | None) -> dict[str, tuple[Any, Any]]:
+    """A structure as the fields of the API: (value, value that is left out)."""
     if structure is None:
-        return None
+        return {}
     value: Any = structure.value
+    if structure.kind == "tools":
+        choice = value.get("choice", "auto")
+        if choice not in ("auto", "required"):
+            choice = {"type": "function", "function": {"name": choice}}
+        return {
+            "tools": (list(value["tools"]), []),
+            "tool_choice": (choice, "auto"),
+            "parallel_tool_calls": (value.get("parallel", True), True),
+        }
     if structure.kind == "json_schema":
         schema = json.loads(value or "{}") if isinstance(value, str) else value
         value = {"name": "answer", "strict": True, "schema": schema}
-    return {"type": structure.kind, structure.kind: value}
+    return {"response_format": ({"type": structure.kind, structure.kind: value}, None)}
 
 
 def _usage(value: Any) -> Usage:
@@ -332,6 +345,15 @@ def _usage(value: Any) -> Usage:
         prompt_tokens=int(counts.get("prompt_tokens") or 0),
         completion_tokens=int(counts.get("completion_tokens") or 0),
     )
+
+
+def _gather(calls: dict[int, dict[str, str]], part: Mapping[str, Any]) -> None:
+    """Add a piece of a streamed call to those begun: id and name come first, arguments in bits."""
+    call = calls.setdefault(part.get("index") or 0, {"id": "", "name": "", "arguments": ""})
+    function = part.get("function") or {}
+    call["id"] = part.get("id") or call["id"]
+    call["name"] += function.get("name") or ""
+    call["arguments"] += function.get("arguments") or ""
 
 
 def _call(value: Mapping[str, Any]) -> ToolCall:

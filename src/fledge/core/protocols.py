@@ -14,9 +14,10 @@ from fledge.core.types import Message, ToolCall
 class Structure:
     """What an answer must look like, to the character."""
 
-    kind: Literal["json_schema", "regex", "choice", "lark"]
+    kind: Literal["json_schema", "regex", "choice", "lark", "tools"]
     value: Any
-    """A schema (object or JSON text; {} is any JSON), a pattern, a list of texts, a grammar."""
+    """A schema (object or JSON text; {} is any JSON), a pattern, a list of texts, a grammar, or
+    ``{"tools": [OpenAI tools], "choice": "auto", "required" or a name, "parallel": bool}``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,7 @@ class Sampling:
     n: int = 1
     best_of: int | None = None
     lookup: int = 0
+    draft: int = 0
     structure: Structure | None = field(default=None, hash=False)
 
 

@@ -10,6 +10,7 @@ from fledge.engine.chain.candidates import Floats
 from fledge.engine.chain.lookup import NgramIndex
 from fledge.engine.chain.sampler import Choice, Sampler
 from fledge.engine.chain.settings import Settings
+from fledge.engine.drafting import Drafter
 from fledge.engine.grammar import GrammarState
 from fledge.engine.request import Generation, Token
 from fledge.engine.text import TextStream
@@ -32,6 +33,8 @@ class Asked:
     """Whom the work is charged to: clients take turns."""
     grammar: GrammarState | None = None
     """At its beginning."""
+    drafter: Drafter | None = None
+    """Guesses what prompt lookup does not know."""
 
     @property
     def limit(self) -> int:
@@ -87,10 +90,15 @@ class Answer:
         return self.drawn[before:], news
 
     def guess(self) -> tuple[int, ...]:
-        """What prompt lookup expects next; nothing when it has no idea."""
-        if self._index is None or self.done:
+        """What prompt lookup or the draft model expects next; nothing when they have no idea."""
+        asked = self._asked
+        guess: tuple[int, ...] = ()
+        if self.done:
             return ()
-        guess = self._index.guess(self._asked.settings.lookup)
+        if self._index is not None:
+            guess = self._index.guess(asked.settings.lookup)
+        if not guess and asked.drafter is not None and asked.settings.draft:
+            guess = asked.drafter.guess([*asked.prompt, *self.drawn], asked.settings.draft)
         if self._grammar is not None and guess:
             guess = guess[: self._grammar.valid_prefix(guess)]
         return guess

@@ -13,6 +13,7 @@ from fledge.core.protocols import Sampling, Structure
 from fledge.engine.answer import Asked
 from fledge.engine.chain.sampler import Sampler
 from fledge.engine.chain.settings import Settings
+from fledge.engine.drafting import DraftModel
 from fledge.engine.errors import ContextLengthError
 from fledge.engine.jobs import AnswerJob, BeamJob, ScoreJob
 from fledge.engine.loop import Inbox, Loop
@@ -53,9 +54,11 @@ class Engine:
         name: str = "fledge",
         weight_bytes: float = 4,
         decoder: Callable[[], Decoder] | None = None,
+        draft: Engine | None = None,
     ) -> None:
         """``weight_bytes``: bytes of a weight in memory.  ``decoder`` loads the model for
-        PyTorch, for what needs more than the next token."""
+        PyTorch, for what needs more than the next token.  ``draft`` guesses what requests with
+        ``draft`` tokens will draw; raises InputError when its vocabulary is another."""
         self.runner = runner
         self.tokenizer = tokenizer
         self.config = config
@@ -71,6 +74,14 @@ class Engine:
         )
         self.vocabulary = min(tokenizer.vocab_size, config.vocab_size)
         self._decoder = decoder
+        self._drafter = None
+        if draft is not None:
+            if draft.tokenizer.digest != tokenizer.digest:
+                raise InputError(
+                    f"the draft model {draft.name} has another vocabulary than {name}",
+                    remedy="take one that was trained with the same tokenizer",
+                )
+            self._drafter = DraftModel(draft.generate, draft.context)
         self._compiled: dict[str, Grammar] = {}  # by structure, the oldest first
 
     @cached_property
@@ -212,7 +223,13 @@ class Engine:
             tokenizer=self.tokenizer,
             client=client,
             grammar=None if grammar is None else grammar.start(),
+            drafter=self._drafter,
         )
+        if settings.draft and self._drafter is None:
+            raise InputError(
+                f"draft = {settings.draft}, but {self.name} was loaded without a draft model",
+                remedy="load the engine with draft=DIR, or draft='self' to skip layers",
+            )
         Sampler(settings, self.vocabulary)  # refuses ids that the model has not
         if settings.beams > 1:
             _check_beams(asked)
@@ -222,11 +239,24 @@ class Engine:
         """The compiled grammar of a structure; the latest ones are kept."""
         key = json.dumps([structure.kind, structure.value], sort_keys=True, default=str)
         if key not in self._compiled:
-            build = getattr(self.grammars, structure.kind)
-            self._compiled[key] = build(structure.value)
+            self._compiled[key] = self._compile(structure)
             if len(self._compiled) > GRAMMARS:
                 del self._compiled[next(iter(self._compiled))]
         return self._compiled[key]
+
+    def _compile(self, structure: Structure) -> Grammar:
+        if structure.kind != "tools":
+            compiled: Grammar = getattr(self.grammars, structure.kind)(structure.value)
+            return compiled
+        from fledge.engine.tool_grammar import tool_calls
+
+        wish = structure.value
+        return tool_calls(
+            self.grammars,
+            wish["tools"],
+            choice=wish.get("choice", "auto"),
+            parallel=wish.get("parallel", True),
+        )
 
     def _check_ids(self, ids: Sequence[int]) -> None:
         if not all(0 <= token < self.vocabulary for token in ids):
@@ -287,6 +317,7 @@ def _check_beams(asked: Asked) -> None:
         "stop": bool(settings.stop),
         "a grammar": asked.grammar is not None,
         "lookup": settings.lookup > 0,
+        "draft": settings.draft > 0,
         "logprobs": settings.logprobs,
         "inspect": settings.inspect,
         "min_tokens": settings.min_tokens > 0,

@@ -92,7 +92,7 @@ class AnswerJob(_Job):
         return tokens
 
     def prepare(self, loop: Loop) -> None:
-        """The other answers go on as sequences that share the prompt; lookup drafts."""
+        """The other answers go on, sharing the prompt, and what may come is drafted."""
         asked = self._asked
         for answer in self._new:
             if self._parent in self._writing:
@@ -102,7 +102,7 @@ class AnswerJob(_Job):
                 number = loop.submit(self, tokens, limit=asked.limit, client=asked.client)
             self._writing[number] = answer
         self._new.clear()
-        if self._asked.settings.lookup:
+        if asked.settings.lookup or (asked.settings.draft and asked.drafter is not None):
             for number, answer in self._writing.items():
                 if guess := answer.guess():
                     loop.scheduler.draft(number, guess)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fledge.core.errors import FledgeError, InputError
-from fledge.core.files import read_json
 from fledge.core.protocols import Progress, Silent
+from fledge.engine.drafting import shallow
 from fledge.engine.engine import SEQUENCES, Engine
 from fledge.model.config import ModelConfig
 from fledge.model.gguf.magic import is_gguf
-from fledge.model.layout import from_huggingface
 from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from fledge.engine.native.weights import Opened
     from fledge.model.decoder import Decoder
 
 BLOCK = 16
@@ -41,6 +42,7 @@ def load_engine(
     dtype: str = "auto",
     device: str = "auto",
     runner: RunnerName = "auto",
+    draft: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Engine:
     """The engine of the checkpoint at ``path``: a run, stage or HF directory, or a GGUF file.
@@ -49,29 +51,32 @@ def load_engine(
     ``dtype`` is the type of the weights: "auto" is bfloat16 on a GPU that computes in it, on a
     CPU bfloat16 for a checkpoint stored so, else float32; "int8" is for the native runner.
     ``device`` "auto" takes the GPU if any.  ``runner`` "native" computes on the CPU in compiled
-    code, "torch" in PyTorch; "auto" is native where a C++ compiler is at hand.  ``progress``
-    hears why not.  Raises InputError when there is no model, or a broken one.
+    code, "torch" in PyTorch; "auto" is native where a C++ compiler is at hand.  ``draft`` is a
+    smaller model of the same tokenizer, or "self": this one without some layers (native only).
+    ``progress`` hears why not.  Raises InputError when there is no model, or a broken one.
     """
     if dtype not in ("auto", *DTYPES):
         known = ", ".join(["auto", *DTYPES])
         raise InputError(f"dtype {dtype!r} is not known", remedy=f"one of {known}")
     if device == "auto":
         device = "cuda" if _has_gpu() else "cpu"
-    whole = is_gguf(path)
-    folder = Path(path) if whole else find_checkpoint(path)
-    possible = device == "cpu" and not whole
-    if runner == "native" and not possible:
-        raise InputError(
-            "the native runner computes folders of safetensors on the CPU",
-            remedy="import the GGUF file first, or use device = 'cpu'",
-        )
-    if possible and runner != "torch" and _has_kernels(runner == "native", progress or Silent()):
-        return _native(folder, dtype, threads)
-    if dtype == "int8":
+    native = device == "cpu" and runner != "torch"
+    if runner == "native" and not native:
+        raise InputError("the native runner computes on the CPU", remedy="use device = 'cpu'")
+    native = native and _has_kernels(runner == "native", progress or Silent())
+    if dtype == "int8" and not native:
         raise InputError(
             "int8 weights need the native runner", remedy="install g++ or clang++, on a CPU"
         )
-    return _torch(folder, dtype, device, threads, whole=whole)
+    source = _gguf(Path(path)) if is_gguf(path) else _folder(find_checkpoint(path))
+    if native:
+        return _native(source, dtype, threads, draft)
+    if draft == "self":
+        raise InputError(
+            "layers are skipped by the native runner only", remedy="name a draft model instead"
+        )
+    other = None if draft is None else load_engine(draft, device=device, runner=runner)
+    return _torch(source, dtype, device, threads, other)
 
 
 def _has_kernels(asked: bool, progress: Progress) -> bool:
@@ -91,39 +96,83 @@ def _has_kernels(asked: bool, progress: Progress) -> bool:
     return True
 
 
-def _native(folder: Path, dtype: str, threads: int | None) -> Engine:
-    from fledge.engine.native.runner import NativeRunner
-    from fledge.engine.native.tensors import open_tensors
+@dataclass(frozen=True)
+class _Source:
+    """A model on disk, not read yet."""
 
-    config = from_huggingface(read_json(folder / "config.json"), folder / "config.json")
+    name: str
+    tokenizer: Callable[[], Tokenizer]
+    opened: Callable[[], Opened]
+    """For the native runner."""
+    decoder: Callable[[str, str], Decoder]
+    """For PyTorch: (dtype, device) -> model."""
+
+
+def _folder(folder: Path) -> _Source:
+    def decoder(dtype: str, device: str) -> Decoder:
+        from fledge.model.checkpoint import load_model
+
+        return load_model(folder, dtype=dtype, device=device)
+
+    def opened() -> Opened:
+        from fledge.engine.native.weights import open_checkpoint
+
+        return open_checkpoint(folder)
+
+    return _Source(_name(folder), lambda: Tokenizer.load(folder), opened, decoder)
+
+
+def _gguf(path: Path) -> _Source:
+    from fledge.model.gguf.read import GgufFile
+
+    file = GgufFile(path)
+
+    def opened() -> Opened:
+        from fledge.engine.native.gguf import open_gguf
+
+        return open_gguf(file)
+
+    return _Source(
+        path.stem, file.tokenizer, opened, lambda dtype, device: file.decoder(dtype, device=device)
+    )
+
+
+def _native(
+    source: _Source, dtype: str, threads: int | None, draft: str | Path | None = None
+) -> Engine:
+    from fledge.engine.native.runner import NativeRunner
+
+    opened = source.opened()
+    other = None
+    if draft == "self":
+        named = replace(source, name=f"{source.name} without layers")
+        small = shallow(opened)
+        other = _native(replace(named, opened=lambda: small), dtype, threads)
+    elif draft is not None:
+        other = load_engine(draft, threads=threads, runner="native")
     if dtype == "auto":
-        stored = open_tensors(folder).values()
-        dtype = "bfloat16" if all(t.is_bfloat16 for t in stored if len(t.shape) == 2) else "float32"
+        matrices = [one for one in opened.stored.values() if len(one.shape) == 2]
+        dtype = "bfloat16" if all(one.is_bfloat16 for one in matrices) else "float32"
     runner = NativeRunner(
-        folder,
-        blocks=cache_blocks(config, 4),
+        opened,
+        blocks=cache_blocks(opened.config, 4),
         block_size=BLOCK,
         weights=dtype,  # type: ignore[arg-type]
         threads=threads,
     )
     return Engine(
         runner,
-        Tokenizer.load(folder),
-        config,
-        name=_name(folder),
+        source.tokenizer(),
+        opened.config,
+        name=source.name,
         weight_bytes=_BYTES[dtype],
-        decoder=partial(_decoder, folder, dtype if dtype in DTYPES[:2] else "float32", "cpu"),
+        decoder=lambda: source.decoder("float32" if dtype == "int8" else dtype, "cpu"),
+        draft=other,
     )
 
 
-def _decoder(folder: Path, dtype: str, device: str) -> Decoder:
-    from fledge.model.checkpoint import load_model
-
-    return load_model(folder, dtype=dtype, device=device)
-
-
 def _torch(
-    folder: Path, dtype: str, device: str, threads: int | None, *, whole: bool = False
+    source: _Source, dtype: str, device: str, threads: int | None, draft: Engine | None
 ) -> Engine:
     import torch
 
@@ -135,24 +184,16 @@ def _torch(
         # Older GPUs only emulate bfloat16, slower than they compute in float32.
         real = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
         dtype = "bfloat16" if real else "float32"
-    if whole:
-        from fledge.model.gguf.read import GgufFile
-
-        file = GgufFile(folder)
-        tokenizer, name = file.tokenizer(), folder.stem
-        model = file.decoder(dtype, device=device)
-    else:
-        model = _decoder(folder, dtype, device)
-        tokenizer, name = Tokenizer.load(folder), _name(folder)
+    model = source.decoder(dtype, device)
     blocks = cache_blocks(model.config, model.compute_dtype.itemsize)
-    runner = TorchRunner(model, blocks=blocks, block_size=BLOCK)
     return Engine(
-        runner,
-        tokenizer,
+        TorchRunner(model, blocks=blocks, block_size=BLOCK),
+        source.tokenizer(),
         model.config,
-        name=name,
+        name=source.name,
         weight_bytes=model.compute_dtype.itemsize,
         decoder=lambda: model,
+        draft=draft,
     )
 
 

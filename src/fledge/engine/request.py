@@ -28,7 +28,7 @@ class Generation:
     cached_tokens: int = field(default=0, compare=False)
     """Tokens of the prompt whose values were remembered from another request."""
     drafted: int = field(default=0, compare=False)
-    """Tokens guessed by prompt lookup and verified."""
+    """Tokens guessed by prompt lookup or a draft model, and verified."""
     accepted: int = field(default=0, compare=False)
     """Guessed tokens that were drawn."""
 

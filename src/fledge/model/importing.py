@@ -20,6 +20,7 @@ from fledge.core.protocols import Progress, Silent
 from fledge.model.checkpoint import save_model
 from fledge.model.decoder import Decoder
 from fledge.model.encoder_checkpoint import save_encoder
+from fledge.model.gguf.magic import is_gguf
 from fledge.model.locate import holds_model
 from fledge.model.source import Source, open_source
 from fledge.model.tokenizer_check import check_tokenizer
@@ -81,6 +82,8 @@ def check_place(out: Path, source: Path, *, force: bool, file: bool = False) -> 
     if file:
         if real.is_dir():
             raise InputError(f"--out {out} is a folder", remedy="name a file ending in .gguf")
+        if real.exists() and not is_gguf(real):
+            raise InputError(f"{out} exists and is no GGUF file", remedy="name a new file")
         if real.exists() and not force:
             raise InputError(f"{out} exists", remedy="add --force to replace it")
         return

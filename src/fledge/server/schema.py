@@ -159,10 +159,13 @@ class ChatRequest(GenerationRequest):
     ``{"type": "text"}``; not in the OpenAI API: ``{"type": "regex", "regex": ...}`` and
     ``{"type": "choice", "choice": [...]}``.  The answer follows it to the character."""
     modalities: list[Literal["text"]] = []
-    tools: Empty = []
-    functions: Empty = []
-    tool_choice: Literal["none", "auto"] = "none"
+    tools: list[dict[str, Any]] = []
+    """Functions the answer may call; it can only write calls that fit their schemas."""
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] = "auto"
+    """Whether it may, must, or which one it must."""
     parallel_tool_calls: bool = True
+    """Whether one answer may hold several calls."""
+    functions: Empty = []
     service_tier: Literal["auto", "default"] = "auto"
     safety_identifier: str = ""
     prompt_cache_key: str = ""
@@ -190,7 +193,19 @@ class ChatRequest(GenerationRequest):
         return self.top_logprobs if self.logprobs else None
 
     def structure(self) -> Structure | None:
-        return _structure(self.response_format)
+        form = _structure(self.response_format)
+        if not self.tools or self.tool_choice == "none":
+            return form
+        if form is not None:
+            raise ApiError(
+                400,
+                "an answer either follows response_format or calls tools",
+                param="response_format",
+                code="invalid_value",
+            )
+        choice = _choice(self.tool_choice)
+        value = {"tools": self.tools, "choice": choice, "parallel": self.parallel_tool_calls}
+        return Structure(kind="tools", value=value)
 
     def conversation(self) -> list[Message]:
         """The messages; raises ApiError naming the one that is wrong."""
@@ -269,6 +284,23 @@ def _structure(given: Mapping[str, Any]) -> Structure | None:
     if kind == "json_object":
         return Structure(kind="json_schema", value={"type": "object"})
     return Structure(kind=kind, value=_schema(given[kind]) if "schema" in kind else given[kind])
+
+
+def _choice(given: str | Mapping[str, Any]) -> str:
+    """ "auto", "required" or the name of the tool to call."""
+    if isinstance(given, str):
+        return given
+    function = given.get("function")
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if given.get("type") != "function" or not isinstance(name, str):
+        raise ApiError(
+            400,
+            'tool_choice is "none", "auto", "required" or {"type": "function", "function":'
+            ' {"name": ...}}',
+            param="tool_choice",
+            code="invalid_value",
+        )
+    return name
 
 
 def _schema(given: Any) -> Any:

@@ -11,12 +11,18 @@ from itertools import accumulate
 from typing import Any
 
 from fledge.core.protocols import Delta, Reply, TokenLogprob, Usage
+from fledge.core.types import ToolCall
 
 
 def _choice(
     index: int, content: dict[str, Any], logprobs: dict[str, Any] | None, finish: str | None
 ) -> dict[str, Any]:
     return {"index": index, **content, "logprobs": logprobs, "finish_reason": finish}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 def _chat_logprob(token: TokenLogprob) -> dict[str, Any]:
@@ -71,7 +77,10 @@ class Answer:
         """The body of answers that are not streamed."""
         choices = []
         for index, reply in enumerate(replies):
-            message = {"role": "assistant", "content": reply.text, "refusal": None}
+            message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+            if reply.tool_calls:
+                message["content"] = reply.text or None
+                message["tool_calls"] = [_call(call) for call in reply.tool_calls]
             content = {"message": message} if self.chat else {"text": reply.text}
             shown = self._logprobs(reply.logprobs)
             choices.append(_choice(index, content, shown, reply.finish_reason))
@@ -96,7 +105,9 @@ class Answer:
         """The event that closes an answer: why it ended."""
         assert delta.reply is not None
         content: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
-        return self._event(delta.answer, content, None, delta.reply.finish_reason)
+        calls = [{"index": i, **_call(call)} for i, call in enumerate(delta.reply.tool_calls)]
+        called = self._event(delta.answer, {"delta": {"tool_calls": calls}}) if calls else b""
+        return called + self._event(delta.answer, content, None, delta.reply.finish_reason)
 
     def end(self, replies: Sequence[Reply]) -> bytes:
         """The events that close a stream: the counts when asked for, [DONE]."""

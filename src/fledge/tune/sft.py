@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fledge.core.errors import InputError
+from fledge.core.files import file_digest
 from fledge.core.protocols import Progress, Silent
 from fledge.core.run import Outcome
 from fledge.data.conversations import Rendered
@@ -27,6 +28,7 @@ from fledge.train.parallel import gathered, prepare, whole_model
 from fledge.train.pretrain import copy_tokenizer
 from fledge.train.rates import peak_rates
 from fledge.train.shards import TokenShards
+from fledge.train.start import TOKENIZER
 from fledge.train.validate import TOKENS
 from fledge.train.world import ALONE, World, join_world
 from fledge.tune.config import SftConfig
@@ -82,6 +84,8 @@ def _sft(
     context = row_length(config, model.config.context)
     material = gather(config, conversations, tokenizer, context, progress)
     model.config = model.config.model_copy(update=_ends(model, tokenizer, material))
+    if config.replay_share and tokens is not None:
+        _check_replay(TokenShards(tokens, "train"), tokenizer, source)
     loader = _loader(config, material, tokenizer, context, tokens)
     before = world.first(
         lambda: baseline(model, out, lambda: held_out_loss(model, material.held_out, context))
@@ -192,6 +196,27 @@ def _ends(model: Decoder, tokenizer: Tokenizer, material: Material) -> dict[str,
     }
 
 
+def _check_replay(shards: TokenShards, tokenizer: Tokenizer, source: Path) -> None:
+    """Raise InputError where the shards' ids mean other text to the base model, as far as is known.
+
+    A tokenizer that was given tokens since the shards were written keeps their ids.
+    """
+    remedy = "write the tokens with the tokenizer of the base model"
+    if shards.vocab_size > tokenizer.vocab_size:
+        raise InputError(
+            f"{shards.folder} has a vocabulary of {shards.vocab_size}, the base model's tokenizer "
+            f"{tokenizer.vocab_size}",
+            remedy=remedy,
+        )
+    written = shards.tokenizer and shards.vocab_size == tokenizer.vocab_size
+    if written and shards.tokenizer != file_digest(source / TOKENIZER):
+        raise InputError(
+            f"{shards.folder} was written with another tokenizer than {source / TOKENIZER}, of as"
+            " many tokens",
+            remedy=remedy,
+        )
+
+
 def _loader(
     config: SftConfig,
     material: Material,
@@ -209,12 +234,6 @@ def _loader(
         wanted = max(1, round(config.replay_share * config.batch_rows))
         replay_rows = min(wanted, config.batch_rows - 1)
         shards = TokenShards(tokens, "train")
-        if shards.vocab_size > tokenizer.vocab_size:
-            raise InputError(
-                f"{tokens} has a vocabulary of {shards.vocab_size}, the base model's tokenizer "
-                f"{tokenizer.vocab_size}",
-                remedy="write the tokens with the tokenizer of the base model",
-            )
         replay = PackedLoader(shards, context=context, batch_rows=replay_rows, seed=config.seed)
     return ConversationLoader(
         material.trained,

@@ -82,6 +82,9 @@ class Settings:
     lookup: int = 0
     """The most tokens to guess at a time by prompt lookup, which changes no answer; 0 is off."""
 
+    draft: int = 0
+    """Tokens that the engine's draft model guesses at a time, which changes no answer; 0 is off."""
+
     beams: int = 1
     """Width of a beam search; 1 is off."""
 
@@ -191,6 +194,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n": (_whole(1), "a whole number from 1"),
     "best_of": (lambda v: v is None or _whole(1)(v), "a whole number from 1, or none"),
     "lookup": (lambda v: _whole(0)(v) and v <= 64, "a whole number from 0 (off) to 64"),
+    "draft": (lambda v: _whole(0)(v) and v <= 64, "a whole number from 0 (off) to 64"),
     "beams": (_whole(1), "a whole number from 1 (off)"),
     "length_penalty": (_number(lambda v: True), "a number"),
 }

@@ -14,14 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fledge.core.errors import FledgeError, InputError
-from fledge.core.files import read_json
 from fledge.engine.native.library import ACTIVATIONS, FAILURES, KINDS, Shape, load_library
 from fledge.engine.native.rope import rope_table
-from fledge.engine.native.weights import fill, open_weights
+from fledge.engine.native.weights import Opened, fill, open_checkpoint
 from fledge.engine.step import Piece
 from fledge.model.config import ModelConfig
-from fledge.model.layout import from_huggingface
-from fledge.model.locate import find_checkpoint
 
 
 class NativeRunner:
@@ -33,7 +30,7 @@ class NativeRunner:
 
     def __init__(
         self,
-        path: Path | str,
+        source: Path | str | Opened,
         *,
         blocks: int,
         block_size: int = 16,
@@ -42,18 +39,17 @@ class NativeRunner:
         threads: int | None = None,
         level: str | None = None,
     ) -> None:
-        """``path`` is a Hugging Face, stage or run directory.
+        """``source`` is a Hugging Face, stage or run directory, or a checkpoint opened before.
 
         ``weights`` is the type they are packed in (int8: groups of 32 inputs share a scale),
         ``cache`` that of keys and values; sums are float32.  ``threads`` None: as many as there are
         usable cores.  ``level`` names the instructions (``build.LEVELS``), None: the best.  Raises
         InputError without a compiler, or naming what is wrong with the checkpoint.
         """
-        folder = find_checkpoint(path)
-        config = from_huggingface(read_json(folder / "config.json"), folder / "config.json")
+        opened = source if isinstance(source, Opened) else open_checkpoint(source)
+        config = opened.config
         threads = usable_cores() if threads is None else threads
         _check(blocks=blocks, block_size=block_size, threads=threads)
-        stored = open_weights(folder, config)
         self.config = config
         self.vocabulary, self.context = config.vocab_size, config.context
         self.block_size, self.blocks = block_size, blocks
@@ -61,7 +57,7 @@ class NativeRunner:
         shape = _shape(config, weights, cache, blocks, block_size, threads)
         self._model = _open(self._library, shape, config)
         self._closed = weakref.finalize(self, _close, self._library, self._model, os.getpid())
-        fill(self._library, self._model, config, stored, threads)
+        fill(self._library, self._model, config, opened.stored, threads)
 
     @property
     def level(self) -> str:

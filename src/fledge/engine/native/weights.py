@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from fledge.core.errors import InputError
+from fledge.core.files import read_json
 from fledge.engine.native.library import Role
 from fledge.engine.native.tensors import Stored, open_tensors
 from fledge.model.config import ModelConfig
+from fledge.model.layout import from_huggingface
+from fledge.model.locate import find_checkpoint
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -62,14 +65,30 @@ def _layer(config: ModelConfig, layer: int) -> Iterator[Place]:
         yield Place(f"{prefix}.self_attn.k_norm.weight", Role.K_NORM, layer, (size,))
 
 
-def open_weights(folder: Path, config: ModelConfig) -> dict[str, Stored]:
-    """The checkpoint's tensors; raises InputError unless they are those of the config."""
-    stored = open_tensors(folder)
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint whose tensors are those that its config asks for."""
+
+    config: ModelConfig
+    stored: Mapping[str, Stored]
+
+
+def open_checkpoint(path: Path | str) -> Opened:
+    """A Hugging Face, stage or run directory; raises InputError naming what is wrong with it."""
+    folder = find_checkpoint(path)
+    config = from_huggingface(read_json(folder / "config.json"), folder / "config.json")
+    return Opened(config, check_weights(open_tensors(folder), config, folder))
+
+
+def check_weights(stored: dict[str, Stored], config: ModelConfig, where: Path) -> dict[str, Stored]:
+    """The tensors; raises InputError unless they are those of the config."""
+    if config.tied and EMBEDDING not in stored and HEAD in stored:  # one of the two is enough
+        stored = {**stored, EMBEDDING: stored[HEAD]}
     wanted = {place.name: place for place in places(config)}
     for name, place in wanted.items():
         if name not in stored:
             raise InputError(
-                f"{folder}: tensor {name} is missing",
+                f"{where}: tensor {name} is missing",
                 remedy=f"config.json asks for it, of shape {place.shape}",
             )
         if stored[name].shape != place.shape:

@@ -1,0 +1,132 @@
+"""What options of a request cost or gain: structure, inspection, prompt lookup, smaller weights.
+
+    python benchmarks/engine_options.py --like MODEL [--size 8M|90M] [--text FILE] [--json]
+
+Speed: a model of random weights with MODEL's tokenizer (as in benchmarks/engine.py), eight streams
+of 128 greedy tokens, each option in turn with the plain request, three rounds, the best counts.
+Structure is JSON whose end is far, so that every token is drawn under a mask.  Lookup: MODEL itself
+continues a passage that it has in its prompt.  Weights: MODEL's perplexity on FILE (its first
+200,000 characters) in bfloat16 and int8 over that in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine import write_model
+from fledge.engine.chain.settings import Settings
+from fledge.engine.engine import Engine
+from fledge.engine.loading import load_engine
+
+STREAMS, DRAWN, ROUNDS = 8, 128, 3
+FAR = {"type": "array", "items": {"type": "string"}, "minItems": 1000}
+PASSAGE = (
+    "The main span of the Golden Gate Bridge measures 1280 metres. It opened in 1937 and crosses"
+    " the Golden Gate in California. "
+)
+
+
+def best(work: Callable[[int], tuple[int, float]]) -> float:
+    """Tokens a second, the best of a few."""
+    found = 0.0
+    for number in range(ROUNDS):
+        tokens, seconds = work(number)
+        found = max(found, tokens / seconds)
+    return found
+
+
+def eight(engine: Engine, how: Settings, form: Any) -> Callable[[int], tuple[int, float]]:
+    """Eight streams at once, prompts counted."""
+
+    def work(number: int) -> tuple[int, float]:
+        prompts = [
+            [(7 * stream + 13 * number + at) % engine.vocabulary for at in range(8)]
+            for stream in range(STREAMS)
+        ]
+        begun = time.perf_counter()
+        made = engine.generate(prompts, how, None if form else (), form)
+        return sum(len(one.token_ids) for one in made), time.perf_counter() - begun
+
+    return work
+
+
+def options(engine: Engine) -> list[dict[str, Any]]:
+    """Each option's rate over the plain one."""
+    plain = Settings(max_new_tokens=DRAWN)
+    form = engine.grammars.json_schema(FAR)
+    cases: dict[str, tuple[Settings, Any]] = {
+        "structure": (plain, form),
+        "sampled (top-k 40, top-p .9)": (
+            replace(plain, temperature=0.8, top_k=40, top_p=0.9, seed=1),
+            None,
+        ),
+        "inspect": (replace(plain, inspect=True), None),
+    }
+    rows = []
+    for name, (how, grammar) in cases.items():
+        base = best(eight(engine, plain, None))
+        rate = best(eight(engine, how, grammar))
+        rows.append({"what": name, "of_plain": round(rate / base, 3), "tokens_per_second": rate})
+    return rows
+
+
+def lookup(engine: Engine) -> dict[str, Any]:
+    """One stream that continues a passage it has read twice."""
+    ids = engine.encode_text(PASSAGE * 2)
+    room = engine.context - len(ids) - 1
+    how = Settings(max_new_tokens=min(DRAWN, room))
+    rates, told = {}, {}
+    for guesses in (0, 8):
+        best_rate = 0.0
+        for _ in range(ROUNDS):
+            begun = time.perf_counter()
+            [made] = engine.generate([ids], replace(how, lookup=guesses), ())
+            seconds = time.perf_counter() - begun
+            best_rate = max(best_rate, len(made.token_ids) / seconds)
+            told = {"drafted": made.drafted, "accepted": made.accepted}
+        rates[guesses] = best_rate
+    return {"what": "lookup", "of_plain": round(rates[8] / rates[0], 3), **told}
+
+
+def perplexity(model: Path, text: str, dtype: str) -> float:
+    """A token, over windows of half a context each, the first token of each given."""
+    engine = load_engine(model, dtype=dtype, runner="native")
+    ids = engine.tokenizer.encode(text)
+    size, nats = engine.context // 2, 0.0
+    for start in range(0, len(ids) - 1, size):
+        nats -= sum(engine.logprobs(ids[start : start + size + 1]))
+    return math.exp(nats / max(len(ids) - 1, 1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--like", type=Path, required=True)
+    parser.add_argument("--size", choices=["8M", "90M"], default="8M")
+    parser.add_argument("--text", type=Path, help="a text to measure the weights' types by")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = write_model(asked.size, asked.like, Path(scratch) / "model")
+        rows += options(load_engine(folder, dtype="bfloat16", runner="native"))
+    rows.append(lookup(load_engine(asked.like, runner="native")))
+    if asked.text:
+        text = asked.text.read_text(encoding="utf-8")[:200_000]
+        exact = perplexity(asked.like, text, "float32")
+        for dtype in ("bfloat16", "int8"):
+            found = perplexity(asked.like, text, dtype)
+            rows.append({"what": f"{dtype} weights", "perplexity_of_float32": found / exact})
+    for row in rows:
+        print(json.dumps(row) if asked.json else ", ".join(f"{k} {v}" for k, v in row.items()))
+
+
+if __name__ == "__main__":
+    main()
