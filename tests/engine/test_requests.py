@@ -393,5 +393,5 @@ def test_a_draft_model_must_fit(tmp_path: Path, stage: Path, engine: Engine) -> 
         load_engine(stage, draft=other)
     with pytest.raises(InputError, match="2 layers has none to skip"):
         load_engine(stage, draft="self")
-    with pytest.raises(InputError, match="without a draft model"):
+    with pytest.raises(InputError, match="loaded without a draft model"):
         engine.generate([[5]], Settings(draft=3))

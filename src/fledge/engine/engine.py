@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.protocols import Sampling, Structure
+from fledge.engine.admission import Admission
 from fledge.engine.answer import Asked
-from fledge.engine.chain.sampler import Sampler
 from fledge.engine.chain.settings import Settings
 from fledge.engine.drafting import DraftModel
-from fledge.engine.errors import ContextLengthError
 from fledge.engine.jobs import AnswerJob, BeamJob, ScoreJob
 from fledge.engine.loop import Inbox, Loop
 from fledge.engine.request import Generation, Token
@@ -33,10 +31,6 @@ SEQUENCES = 64
 
 STEP_TOKENS = 512
 """Tokens computed in a step: long prompts are read in pieces, between which others decode."""
-
-
-GRAMMARS = 32
-"""Compiled grammars that are kept: an application asks for few, again and again."""
 
 
 class Engine:
@@ -74,15 +68,13 @@ class Engine:
         )
         self.vocabulary = min(tokenizer.vocab_size, config.vocab_size)
         self._decoder = decoder
-        self._drafter = None
-        if draft is not None:
-            if draft.tokenizer.digest != tokenizer.digest:
-                raise InputError(
-                    f"the draft model {draft.name} has another vocabulary than {name}",
-                    remedy="take one that was trained with the same tokenizer",
-                )
-            self._drafter = DraftModel(draft.generate, draft.context)
-        self._compiled: dict[str, Grammar] = {}  # by structure, the oldest first
+        self._admission = Admission(
+            tokenizer,
+            self.stop_ids,
+            self.vocabulary,
+            self.context,
+            None if draft is None else draft.drafter_for(self),
+        )
 
     @cached_property
     def model(self) -> Decoder:
@@ -91,12 +83,19 @@ class Engine:
             raise FledgeError(f"{self.name}: there is no decoder for PyTorch")
         return self._decoder()
 
-    @cached_property
+    @property
     def grammars(self) -> Grammars:
         """Compiles what ``grammar`` of a request may be."""
-        from fledge.engine.grammar import Grammars
+        return self._admission.forms.grammars
 
-        return Grammars(self.tokenizer, self.stop_ids, self.vocabulary)
+    def drafter_for(self, other: Engine) -> DraftModel:
+        """This engine as the draft model of another; raises InputError when it cannot be."""
+        if self.tokenizer.digest != other.tokenizer.digest:
+            raise InputError(
+                f"the draft model {self.name} has another vocabulary than {other.name}",
+                remedy="take one that was trained with the same tokenizer",
+            )
+        return DraftModel(self.generate, self.context)
 
     @property
     def chats(self) -> bool:
@@ -140,7 +139,7 @@ class Engine:
         one = isinstance(sampling, Sampling | Settings)
         samplings = [sampling] * len(prompts) if one else sampling
         asked = [
-            self._asked(prompt, how, stop_ids, grammar)
+            self._admission.admit(prompt, how, stop_ids, grammar)
             for prompt, how in zip(prompts, samplings, strict=True)  # type: ignore[arg-type]
         ]
         return self._whole(asked)
@@ -161,8 +160,8 @@ class Engine:
         Requests of the same ``client`` share its turns.  Errors as in ``generate_each``, at once.
         """
         if structure is not None:
-            grammar = self._grammar(structure)
-        asked = self._asked(prompt, sampling, stop_ids, grammar, client)
+            grammar = self._admission.forms.compiled(structure)
+        asked = self._admission.admit(prompt, sampling, stop_ids, grammar, client)
         return (token for _, token in self._run([asked]))
 
     def tokens(
@@ -171,7 +170,7 @@ class Engine:
         stop_ids: Iterable[int] | None = None,
     ) -> Iterator[tuple[int, Token]]:
         """All tokens of many requests as they are drawn, each with the index of its request."""
-        return self._run([self._asked(ids, how, stop_ids, None) for ids, how in requests])
+        return self._run([self._admission.admit(ids, how, stop_ids) for ids, how in requests])
 
     def logprobs(self, ids: Sequence[int]) -> list[float]:
         """log p(token | tokens before it), in nats, of every token but the first: len(ids) - 1.
@@ -183,7 +182,7 @@ class Engine:
                 f"the text has {len(ids)} tokens, the model's context holds {self.context}",
                 remedy="score a shorter text, or windows of it",
             )
-        self._check_ids(ids)
+        self._admission.check_ids(ids)
         if len(ids) < 2:
             return []
         inbox = Inbox()
@@ -191,79 +190,6 @@ class Engine:
         (_, values), *_ = self._news(inbox, [job])
         found: list[float] = values.tolist()
         return found
-
-    def _asked(
-        self,
-        prompt: Sequence[int],
-        sampling: Sampling | Settings,
-        stop_ids: Iterable[int] | None,
-        grammar: Grammar | None,
-        client: str = "",
-    ) -> Asked:
-        """The request, checked."""
-        if not prompt:
-            raise InputError("the prompt has no tokens", remedy="write something")
-        self._check_ids(prompt)
-        if len(prompt) >= self.context:
-            raise ContextLengthError(
-                f"the prompt has {len(prompt)} tokens, the model's context holds"
-                f" {self.context} with the answer",
-                tokens=len(prompt),
-                context=self.context,
-            )
-        settings = sampling if isinstance(sampling, Settings) else Settings.of(sampling)
-        if isinstance(sampling, Sampling) and sampling.structure is not None and grammar is None:
-            grammar = self._grammar(sampling.structure)
-        asked = Asked(
-            prompt=tuple(prompt),
-            settings=settings,
-            stop_ids=frozenset(self.stop_ids if stop_ids is None else stop_ids),
-            room=min(settings.max_new_tokens, self.context - len(prompt)),
-            vocabulary=self.vocabulary,
-            tokenizer=self.tokenizer,
-            client=client,
-            grammar=None if grammar is None else grammar.start(),
-            drafter=self._drafter,
-        )
-        if settings.draft and self._drafter is None:
-            raise InputError(
-                f"draft = {settings.draft}, but {self.name} was loaded without a draft model",
-                remedy="load the engine with draft=DIR, or draft='self' to skip layers",
-            )
-        Sampler(settings, self.vocabulary)  # refuses ids that the model has not
-        if settings.beams > 1:
-            _check_beams(asked)
-        return asked
-
-    def _grammar(self, structure: Structure) -> Grammar:
-        """The compiled grammar of a structure; the latest ones are kept."""
-        key = json.dumps([structure.kind, structure.value], sort_keys=True, default=str)
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(structure)
-            if len(self._compiled) > GRAMMARS:
-                del self._compiled[next(iter(self._compiled))]
-        return self._compiled[key]
-
-    def _compile(self, structure: Structure) -> Grammar:
-        if structure.kind != "tools":
-            compiled: Grammar = getattr(self.grammars, structure.kind)(structure.value)
-            return compiled
-        from fledge.engine.tool_grammar import tool_calls
-
-        wish = structure.value
-        return tool_calls(
-            self.grammars,
-            wish["tools"],
-            choice=wish.get("choice", "auto"),
-            parallel=wish.get("parallel", True),
-        )
-
-    def _check_ids(self, ids: Sequence[int]) -> None:
-        if not all(0 <= token < self.vocabulary for token in ids):
-            raise InputError(
-                f"the prompt has a token id outside 0..{self.vocabulary - 1}",
-                remedy="encode it with the tokenizer of this model",
-            )
 
     def _whole(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Generation]]:
         """The finished generations; of several answers the first holds the others."""
@@ -274,8 +200,9 @@ class Engine:
             answers = made.setdefault(index, {})
             answers[token.answer] = token.generation
             if len(answers) == asked[index].settings.n:
-                first, *others = (answers[number] for number in sorted(answers))
-                yield index, _with_others(first, others)
+                yield index, _with_others(made.pop(index))
+        for index, answers in made.items():  # a beam search may find fewer than n
+            yield index, _with_others(answers)
 
     def _run(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Token]]:
         """All tokens of all requests, each with the index of its request."""
@@ -305,36 +232,10 @@ class Engine:
                 self.loop.leave(job)
 
 
-def _with_others(first: Generation, others: Sequence[Generation]) -> Generation:
+def _with_others(answers: dict[int, Generation]) -> Generation:
+    """The first of several answers, which holds the others."""
+    first, *others = (answers[number] for number in sorted(answers))
     return replace(first, others=tuple(others)) if others else first
-
-
-def _check_beams(asked: Asked) -> None:
-    """Refuse what a beam search, which ranks whole answers, has no place for."""
-    settings = asked.settings
-    odd = {
-        "temperature": not settings.greedy,
-        "stop": bool(settings.stop),
-        "a grammar": asked.grammar is not None,
-        "lookup": settings.lookup > 0,
-        "draft": settings.draft > 0,
-        "logprobs": settings.logprobs,
-        "inspect": settings.inspect,
-        "min_tokens": settings.min_tokens > 0,
-        "logit_bias": bool(settings.logit_bias),
-        "penalties": (
-            settings.repetition_penalty,
-            settings.presence_penalty,
-            settings.frequency_penalty,
-        )
-        != (1.0, 0.0, 0.0),
-    }
-    for name, given in odd.items():
-        if given:
-            raise InputError(
-                f"beams = {settings.beams} cannot be combined with {name}",
-                remedy="leave one of them out",
-            )
 
 
 def _stop_ids(config: ModelConfig, tokenizer: Tokenizer) -> frozenset[int]:
