@@ -3,7 +3,7 @@ or the last token there is room for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fledge.engine.chain.candidates import Floats
@@ -78,15 +78,15 @@ class Answer:
         news: list[Token] = []
         before = len(self.drawn)
         self._drafted += len(draft)
-        for place, row in enumerate(rows):
+        place, agreed = 0, True
+        while agreed and not self.done and place < len(rows):
             allowed = None if self._grammar is None else self._grammar.mask()
-            choice = self._sampler.choose(row[: self._asked.vocabulary], allowed)
-            news.append(self._take(choice))
-            agreed = place < len(draft) and choice.token == draft[place]
-            self._accepted += agreed
-            if self.done or not agreed:
-                break
-        news += self._forced()
+            choice = self._sampler.choose(rows[place][: self._asked.vocabulary], allowed)
+            for token in (self._take(choice), *self._forced()):
+                news.append(token)
+                agreed = agreed and place < len(draft) and token.id == draft[place]
+                self._accepted += agreed
+                place += agreed
         return self.drawn[before:], news
 
     def guess(self) -> tuple[int, ...]:
@@ -103,9 +103,11 @@ class Answer:
             guess = guess[: self._grammar.valid_prefix(guess)]
         return guess
 
-    def _forced(self) -> Iterable[Token]:
-        """Tokens that the grammar leaves no choice about; who asks how tokens are drawn gets them
-        drawn."""
+    def _forced(self) -> Iterator[Token]:
+        """Take the tokens that the grammar leaves no choice about, without a draw.
+
+        Who asks how tokens are drawn gets them drawn.
+        """
         if self._grammar is None or self._tells or self.done:
             return
         for token in self._grammar.forced():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+
 from fledge.core.errors import FledgeError
 from fledge.core.protocols import Progress
 from fledge.train.batch import Batch
@@ -57,17 +59,18 @@ def _gradients(job: Training, objective: Objective, batch: Batch, position: Posi
             f"{job.label}: the batch of step {position.step + 1} has nothing to learn",
             remedy="every token in it is padding or masked out: check the data",
         )
-    mine = job.world.share(batch).to(job.model.device)
-    pieces = list(mine.micro(_micro_rows(job)))
+    pieces = list(job.world.share(batch).micro(_micro_rows(job)))
     if job.world.size == 1:  # together, all must compute equally often
         pieces = [piece for piece in pieces if piece.weights.any()]
-    loss = 0.0
-    for piece in pieces:
-        sync_gradients(job.model, piece is pieces[-1])
-        share = gathered(job.model, objective, job.model, piece) / total
+    # Added up where it is computed: a GPU is asked, and so waited for, once a step.
+    loss = torch.zeros((), dtype=torch.float64, device=job.model.device)
+    for number, piece in enumerate(pieces, 1):
+        sync_gradients(job.model, number == len(pieces))
+        there = piece.to(job.model.device)
+        share = gathered(job.model, objective, job.model, there) / total
         share.backward()  # type: ignore[no-untyped-call]
-        loss += share.item()
-    return job.world.sums(loss)[0]
+        loss += share.detach()
+    return job.world.sums(loss.item())[0]
 
 
 def _micro_rows(job: Training) -> int:
