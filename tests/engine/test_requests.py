@@ -331,22 +331,28 @@ def test_threads_are_computed_together(engine: Engine, prompt: list[int]) -> Non
 )
 @given(data=st.data())
 def test_whoever_leaves_frees_everything(engine: Engine, data: st.DataObject) -> None:
-    streams = []
-    for number in range(data.draw(st.integers(1, 5))):
-        ids = data.draw(st.lists(st.integers(10, 340), min_size=1, max_size=60))
-        how = Settings(
-            max_new_tokens=20,
-            n=data.draw(st.integers(1, 3)),
-            temperature=1.0,
-            seed=number,
-            lookup=data.draw(st.sampled_from([0, 4])),
+    asked = data.draw(
+        st.lists(
+            st.tuples(
+                st.lists(st.integers(10, 340), min_size=1, max_size=60),
+                st.integers(1, 3),
+                st.sampled_from([0, 4]),
+            ),
+            min_size=1,
+            max_size=5,
         )
+    )
+    places = st.integers(0, len(asked) - 1)
+    turns = data.draw(st.lists(places, max_size=30))
+    order = data.draw(st.permutations(range(len(asked))))
+    streams = []
+    for number, (ids, n, lookup) in enumerate(asked):
+        how = Settings(max_new_tokens=20, n=n, temperature=1.0, seed=number, lookup=lookup)
         streams.append(engine.stream(ids, how, NEVER))
-    for _ in range(data.draw(st.integers(0, 30))):
-        next(data.draw(st.sampled_from(streams)), None)
-    order = data.draw(st.permutations(streams))
-    for stream in order:
-        stream.close()  # type: ignore[attr-defined]
+    for place in turns:
+        next(streams[place], None)
+    for place in order:
+        streams[place].close()  # type: ignore[attr-defined]
     assert idle(engine)
 
 

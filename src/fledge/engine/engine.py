@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -162,7 +163,7 @@ class Engine:
         if structure is not None:
             grammar = self._admission.forms.compiled(structure)
         asked = self._admission.admit(prompt, sampling, stop_ids, grammar, client)
-        return (token for _, token in self._run([asked]))
+        return self._stream(asked)
 
     def tokens(
         self,
@@ -191,27 +192,33 @@ class Engine:
         found: list[float] = values.tolist()
         return found
 
+    def _stream(self, asked: Asked) -> Iterator[Token]:
+        with closing(self._run([asked])) as news:
+            for _, token in news:
+                yield token
+
     def _whole(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Generation]]:
         """The finished generations; of several answers the first holds the others."""
         made: dict[int, dict[int, Generation]] = {}
-        for index, token in self._run(asked):
-            if token.generation is None:
-                continue
-            answers = made.setdefault(index, {})
-            answers[token.answer] = token.generation
-            if len(answers) == asked[index].settings.n:
-                yield index, _with_others(made.pop(index))
+        with closing(self._run(asked)) as news:
+            for index, token in news:
+                if token.generation is None:
+                    continue
+                answers = made.setdefault(index, {})
+                answers[token.answer] = token.generation
+                if len(answers) == asked[index].settings.n:
+                    yield index, _with_others(made.pop(index))
         for index, answers in made.items():  # a beam search may find fewer than n
             yield index, _with_others(answers)
 
-    def _run(self, asked: Sequence[Asked]) -> Iterator[tuple[int, Token]]:
+    def _run(self, asked: Sequence[Asked]) -> Generator[tuple[int, Token]]:
         """All tokens of all requests, each with the index of its request."""
         inbox = Inbox()
         jobs = [
             (BeamJob if one.settings.beams > 1 else AnswerJob)(inbox, index, one)
             for index, one in enumerate(asked)
         ]
-        yield from self._news(inbox, jobs)
+        yield from self._news(inbox, jobs)  # closing this one closes that, too
 
     def _news(
         self, inbox: Inbox, jobs: Sequence[AnswerJob | BeamJob | ScoreJob]
