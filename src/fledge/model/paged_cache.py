@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +28,7 @@ class PagedCache:
         slots = (blocks + 1) * block_size
         shape = (config.depth, slots, config.kv_heads, config.head_size)
         self.block_size = block_size
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys, self.values = (_zeros(shape, dtype, torch.device(device)) for _ in range(2))
 
     def copy_block(self, source: int, target: int) -> None:
         """Overwrite a block with another, in all layers."""
@@ -43,6 +44,14 @@ class PagedCache:
 
     def _slots(self, block: int) -> slice:
         return slice(block * self.block_size, (block + 1) * self.block_size)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros whose memory, on a CPU, is taken only where something is written."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    numbers = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
+    return torch.from_numpy(numbers).view(dtype).view(shape)
 
 
 class Rows:
