@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from fledge.cli.inspection import as_table, names_of
+from fledge.cli.progress import terminal_progress
 from fledge.cli.sampling import sampling_of, sampling_options
 from fledge.client.open import open_model
 from fledge.client.room import stream_what_fits
@@ -44,7 +45,7 @@ Ctrl-C stops an answer."""
 def command(spec: str, system: str, api_key_file: Path | None, **options: Any) -> int:
     """Chat with a model; /help lists what else you can type."""
     key = read_keys(api_key_file)[0] if api_key_file else ""
-    model = open_model(spec, api_key=key)
+    model = open_model(spec, api_key=key, progress=terminal_progress())
     chat = _Chat(model, sampling_of(options), system)
     warn_if_untaught(model)
     if chat.interactive:

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from fledge.cli.chat import harmless
 from fledge.cli.inspection import as_rows, as_table, names_of
+from fledge.cli.progress import terminal_progress
 from fledge.cli.sampling import sampling_of, sampling_options
 from fledge.client.open import is_url
 from fledge.core.errors import InputError
-from fledge.core.protocols import Silent
 from fledge.core.types import Message
 
 if TYPE_CHECKING:
@@ -29,15 +29,10 @@ DRAFT = 4
 """Tokens a draft model guesses at a time when nothing is said."""
 
 
-class Told(Silent):
-    """Says on stderr what there is to say: no bars."""
-
-    def say(self, line: str) -> None:
-        click.echo(line, err=True)
-
-
 @click.command("generate")
-@click.option("--model", "spec", required=True, metavar="DIR", help="Run, stage or HF directory.")
+@click.option(
+    "--model", "spec", required=True, metavar="DIR", help="Run, stage or HF directory, or GGUF."
+)
 @click.option("--prompt", required=True, metavar="TEXT", help="What to read; - is stdin.")
 @click.option(
     "--chat/--no-chat",
@@ -75,7 +70,7 @@ def command(
     if draft_model is not None and not options["draft"]:
         options["draft"] = DRAFT
     sampling = sampling_of(options)
-    engine = load_engine(spec, draft=draft_model, progress=Told())
+    engine = load_engine(spec, draft=draft_model, progress=terminal_progress())
     text = sys.stdin.read() if prompt == "-" else prompt
     answers = engine.chats if chat is None else chat
     model = LocalModel(engine)

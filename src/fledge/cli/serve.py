@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from fledge.cli.chat import read_keys, warn_if_untaught
+from fledge.cli.progress import terminal_progress
 from fledge.client.open import open_model
 from fledge.core.config import parse_config
 from fledge.server.config import ServerConfig
@@ -38,7 +39,7 @@ def command(
         "fledge serve",
     )
     with take_port(host, port) as taken:  # before the model is read: a taken port shows at once
-        model = open_model(spec)
+        model = open_model(spec, progress=terminal_progress())
         warn_if_untaught(model)
         if not keys and not _loopback(taken.getsockname()[0]):
             click.echo("note: anyone who reaches this port can use it: --api-key-file", err=True)
