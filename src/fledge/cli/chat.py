@@ -201,7 +201,7 @@ class _Chat:
             settings = replace(Settings.of(self._sampling), inspect=True)
             if not settings.greedy and settings.seed is None:
                 click.echo("(drawn anew: without a seed no two draws agree)", err=True)
-            *_, last = engine.stream(prompt, settings, structure=self._sampling.structure)
+            *_, last = engine.stream(prompt, settings)
             assert last.generation is not None
             Console(stderr=True).print(as_table(last.generation, names_of(engine.tokenizer)))
 

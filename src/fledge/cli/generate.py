@@ -77,7 +77,7 @@ def command(
     ids = model.prompt([Message(role="user", content=text)]) if answers else model.text_prompt(text)
     settings = replace(Settings.of(sampling), inspect=inspect)
     start = time.monotonic()
-    made = _show(engine.stream(ids, settings, structure=sampling.structure), quiet=as_json)
+    made = _show(engine.stream(ids, settings), quiet=as_json)
     seconds = max(time.monotonic() - start, 1e-9)
     if as_json:
         more = {"inspection": as_rows(made, names_of(engine.tokenizer))} if inspect else {}

@@ -38,7 +38,7 @@ class Admission:
     def admit(
         self,
         prompt: Sequence[int],
-        sampling: Sampling | Settings,
+        sampling: Sampling,
         stop_ids: Iterable[int] | None = None,
         grammar: Grammar | None = None,
         client: str = "",
@@ -55,8 +55,8 @@ class Admission:
                 context=self._context,
             )
         settings = self._settings(sampling)
-        if isinstance(sampling, Sampling) and sampling.structure is not None and grammar is None:
-            grammar = self.forms.compiled(sampling.structure)
+        if settings.structure is not None and grammar is None:
+            grammar = self.forms.compiled(settings.structure)
         asked = Asked(
             prompt=tuple(prompt),
             settings=settings,
@@ -80,7 +80,7 @@ class Admission:
                 remedy="encode it with the tokenizer of this model",
             )
 
-    def _settings(self, sampling: Sampling | Settings) -> Settings:
+    def _settings(self, sampling: Sampling) -> Settings:
         settings = sampling if isinstance(sampling, Settings) else Settings.of(sampling)
         if settings.draft and self._drafter is None:
             raise InputError(

@@ -9,10 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fledge.core.errors import FledgeError, InputError
-from fledge.core.protocols import Sampling, Structure
+from fledge.core.protocols import Sampling
 from fledge.engine.admission import Admission
 from fledge.engine.answer import Asked
-from fledge.engine.chain.settings import Settings
 from fledge.engine.drafting import DraftModel
 from fledge.engine.jobs import AnswerJob, BeamJob, ScoreJob
 from fledge.engine.loop import Inbox, Loop
@@ -116,7 +115,7 @@ class Engine:
     def generate(
         self,
         prompts: Sequence[Sequence[int]],
-        sampling: Sampling | Settings | Sequence[Sampling | Settings],
+        sampling: Sampling | Sequence[Sampling],
         stop_ids: Iterable[int] | None = None,
         grammar: Grammar | None = None,
     ) -> list[Generation]:
@@ -127,7 +126,7 @@ class Engine:
     def generate_each(
         self,
         prompts: Sequence[Sequence[int]],
-        sampling: Sampling | Settings | Sequence[Sampling | Settings],
+        sampling: Sampling | Sequence[Sampling],
         stop_ids: Iterable[int] | None = None,
         grammar: Grammar | None = None,
     ) -> Iterator[tuple[int, Generation]]:
@@ -137,7 +136,7 @@ class Engine:
         part of it; by default the model's end tokens.  Every answer follows ``grammar``.  Raises
         InputError for a prompt that does not fit the context or a sampling value out of range.
         """
-        one = isinstance(sampling, Sampling | Settings)
+        one = isinstance(sampling, Sampling)
         samplings = [sampling] * len(prompts) if one else sampling
         asked = [
             self._admission.admit(prompt, how, stop_ids, grammar)
@@ -148,26 +147,23 @@ class Engine:
     def stream(
         self,
         prompt: Sequence[int],
-        sampling: Sampling | Settings,
+        sampling: Sampling,
         stop_ids: Iterable[int] | None = None,
         grammar: Grammar | None = None,
         *,
-        structure: Structure | None = None,
         client: str = "",
     ) -> Iterator[Token]:
         """The tokens of one request as they are drawn; the last of an answer carries the whole.
 
-        Closing the iterator stops the work.  ``structure`` is a grammar not compiled yet.
-        Requests of the same ``client`` share its turns.  Errors as in ``generate_each``, at once.
+        Closing the iterator stops the work.  Requests of the same ``client`` share its turns.
+        Errors as in ``generate_each``, raised at once.
         """
-        if structure is not None:
-            grammar = self._admission.forms.compiled(structure)
         asked = self._admission.admit(prompt, sampling, stop_ids, grammar, client)
         return self._stream(asked)
 
     def tokens(
         self,
-        requests: Sequence[tuple[Sequence[int], Sampling | Settings]],
+        requests: Sequence[tuple[Sequence[int], Sampling]],
         stop_ids: Iterable[int] | None = None,
     ) -> Iterator[tuple[int, Token]]:
         """All tokens of many requests as they are drawn, each with the index of its request."""

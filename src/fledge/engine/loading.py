@@ -143,6 +143,8 @@ def _native(
     from fledge.engine.native.runner import NativeRunner
 
     opened = source.opened()
+    # PyTorch would round activations, too: only where bfloat16 was asked for.
+    plain = "bfloat16" if dtype == "bfloat16" else "float32"
     other = None
     if draft == "self":
         named = replace(source, name=f"{source.name} without layers")
@@ -166,7 +168,7 @@ def _native(
         opened.config,
         name=source.name,
         weight_bytes=_BYTES[dtype],
-        decoder=lambda: source.decoder("float32" if dtype == "int8" else dtype, "cpu"),
+        decoder=lambda: source.decoder(plain, "cpu"),
         draft=other,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from fledge.core.config import nearest
@@ -16,74 +16,14 @@ COLDEST = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """A superset of ``core.protocols.Sampling``; defaults are greedy, with every step off."""
-
-    max_new_tokens: int = 256
-    """The most tokens to draw."""
-
-    min_tokens: int = 0
-    """Stop tokens are not drawn before this many others are."""
-
-    temperature: float = 0.0
-    """Divides the logits; 0 is greedy: the likeliest token, and the filters below have no say."""
-
-    top_k: int = 0
-    """Keep the k likeliest tokens; 0 is off."""
-
-    top_p: float = 1.0
-    """Keep the smallest set of the likeliest tokens that reaches this mass; 1 is off."""
-
-    min_p: float = 0.0
-    """Keep tokens at least this many times as likely as the likeliest; 0 is off."""
-
-    typical_p: float = 1.0
-    """Keep the smallest set, nearest the expected surprise first, of this mass; 1 is off."""
-
-    top_n_sigma: float = 0.0
-    """Keep logits within this many standard deviations of the largest; 0 is off."""
-
-    repetition_penalty: float = 1.0
-    """Divides (negative: multiplies) logits of tokens in prompt or answer; 1 is off."""
-
-    presence_penalty: float = 0.0
-    """Subtracted from the logits of tokens that the answer has; 0 is off."""
-
-    frequency_penalty: float = 0.0
-    """Subtracted once for each time the answer has the token; 0 is off."""
-
-    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
-    """Token id -> what is added to its logit; -inf forbids it."""
-
-    seed: int | None = None
-    """Makes the draws repeatable, whatever else is computed beside them."""
-
-    stop: tuple[str, ...] = ()
-    """Texts that end the answer and are not part of it."""
+class Settings(Sampling):
+    """A ``Sampling`` whose values are checked, and what only the engine's own callers ask for."""
 
     stop_ids: tuple[int, ...] = ()
     """Tokens that end the answer, besides the model's own."""
 
-    logprobs: bool = False
-    """Report log-probabilities, in nats, of each drawn token before and after the chain."""
-
-    top_logprobs: int = 0
-    """Report those of this many likeliest tokens, too."""
-
     inspect: bool = False
     """Report what the chain saw and did for each token."""
-
-    n: int = 1
-    """Answers to give."""
-
-    best_of: int | None = None
-    """Answers to draw, of which the ``n`` likeliest per token are given; None: ``n``."""
-
-    lookup: int = 0
-    """The most tokens to guess at a time by prompt lookup, which changes no answer; 0 is off."""
-
-    draft: int = 0
-    """Tokens that the engine's draft model guesses at a time, which changes no answer; 0 is off."""
 
     beams: int = 1
     """Width of a beam search; 1 is off."""
@@ -107,9 +47,7 @@ class Settings:
     @classmethod
     def of(cls, sampling: Sampling, **more: Any) -> Settings:
         """The settings of a ``Sampling``; ``more`` are fields that it has not."""
-        known = {one.name for one in fields(cls)}
-        names = [one.name for one in fields(sampling) if one.name in known]
-        given = {name: getattr(sampling, name) for name in names}
+        given = {one.name: getattr(sampling, one.name) for one in fields(sampling)}
         return cls.parse({**given, **more})
 
     @classmethod

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fledge.core.errors import FledgeError, InputError
+from fledge.core.run import usable_cores
 from fledge.engine.native.library import ACTIVATIONS, FAILURES, KINDS, Shape, load_library
 from fledge.engine.native.rope import rope_table
 from fledge.engine.native.weights import Opened, fill, open_checkpoint
@@ -99,13 +100,6 @@ class NativeRunner:
     def close(self) -> None:
         """Free the weights and the cache and end the threads; it cannot be used afterwards."""
         self._closed()
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check(**counts: int) -> None:
