@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -25,15 +26,22 @@ class Batch(NamedTuple):
     """int64: a number per document; positions see only their own."""
     weights: Tensor
     """float32: how much each prediction counts."""
+    signals: Tensor | None = None
+    """float32 (B,T,S): what else the objective reads of each prediction, such as the
+    log-probability that a reference gives it."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed."""
+        return Batch(*(None if part is None else change(part) for part in self))  # type: ignore[arg-type]
 
     def micro(self, rows: int) -> Iterator[Batch]:
         """The batch in pieces of ``rows`` rows."""
         for start in range(0, self.ids.shape[0], rows):
-            yield Batch(*(part[start : start + rows] for part in self))
+            yield self.each(itemgetter(slice(start, start + rows)))
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``."""
-        return Batch(*(part.to(device, non_blocking=True) for part in self))
+        return self.each(lambda part: part.to(device, non_blocking=True))
 
 
 class Batches(Protocol):

@@ -41,6 +41,7 @@ def keep_batch(folder: Path, batch: Batch, row: dict[str, Any]) -> Path | None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        save_file({name: part.contiguous() for name, part in batch._asdict().items()}, temporary)
+        parts = {name: part for name, part in batch._asdict().items() if part is not None}
+        save_file({name: part.contiguous() for name, part in parts.items()}, temporary)
     write_json(path.with_suffix(".json"), row)
     return path

@@ -12,8 +12,14 @@ from fledge.model.decoder import Decoder
 from fledge.train.batch import Batch, Batches
 from fledge.train.config import LoopConfig
 from fledge.train.objective import Objective
+from fledge.train.prefetch import AHEAD
 from fledge.train.spikes import WINDOW, latest
 from fledge.train.world import ALONE, World
+
+
+def target_weight(batch: Batch) -> float:
+    """The summed weights of a batch: its loss is a mean over targets."""
+    return float(batch.weights.sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,12 @@ class Training:
     """Named figures of the model as it stands."""
     out: Path
     """State goes to ``out/state``, events to ``out/logs``, curves to ``out``."""
+    count: Callable[[Batch], float] = target_weight
+    """What the summed loss of a whole batch is divided by; 0: there is nothing to learn."""
+    figures: Callable[[], dict[str, float]] = dict
+    """What else there is to log of the steps since it was last asked (``log_every``)."""
+    ahead: int = AHEAD
+    """Batches built while others compute; 0 where they depend on the weights."""
     world: World = ALONE
     """The processes that train together.  All of them read all batches and learn their rows."""
 

@@ -36,7 +36,7 @@ def train(job: Training, progress: Progress) -> Position:
         meter = make_meter(job)
         with (
             _journal(job, position) as journal,
-            Prefetched(job.batches, stop=job.steps) as batches,
+            Prefetched(job.batches, ahead=job.ahead, stop=job.steps) as batches,
             _bar(job, position, progress) as bar,
             DeferredInterrupt(patient=job.world.size > 1) as interrupt,
         ):

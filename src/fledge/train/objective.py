@@ -13,7 +13,7 @@ from fledge.train.batch import Batch
 from fledge.train.linear_cross_entropy import linear_cross_entropy
 
 Objective = Callable[[Decoder, Batch], Tensor]
-"""(model, micro-batch) -> the summed loss, a scalar; the loop divides by the summed weights."""
+"""(model, micro-batch) -> the summed loss, a scalar; the loop divides by ``Training.count``."""
 
 MEASURED = 1024
 """Tokens whose logits exist at once where losses are measured."""

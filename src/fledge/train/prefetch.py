@@ -20,7 +20,8 @@ class Prefetched:
     Use it as a context: at its end, however it ends, the thread is gone.  An error in the thread
     is raised where the batch is asked for, with the thread's traceback.  Steps may be asked for
     in any order, in sequence they come without waiting.  Nothing is built from step ``stop`` on
-    until it is asked for.
+    until it is asked for.  With ``ahead`` 0 there is no thread: a batch that depends on the
+    weights is built when they are ready.
     """
 
     def __init__(self, batches: Batches, *, ahead: int = AHEAD, stop: int | None = None) -> None:
@@ -57,6 +58,10 @@ class Prefetched:
     def __getitem__(self, step: int) -> Batch:
         """The batch of ``step``; raises what building it raised."""
         begun = time.monotonic()
+        if self._shared.ahead == 0:
+            batch = self._batches[step]
+            self.waited_seconds += time.monotonic() - begun
+            return batch
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._shared.work, name="fledge-batches", daemon=True
@@ -72,7 +77,7 @@ class _Shared:
     """What caller and thread share: the batches built, and what to build next."""
 
     def __init__(self, batches: Batches, ahead: int, stop: int | None) -> None:
-        self._batches, self._ahead, self._stop = batches, ahead, stop
+        self._batches, self.ahead, self._stop = batches, ahead, stop
         self._changed = threading.Condition()
         self._built: deque[tuple[int, Batch | BaseException]] = deque()
         self._next: int | None = None  # the step to build; None: nothing was asked for
@@ -121,7 +126,7 @@ class _Shared:
 
     def _due(self) -> bool:
         """Whether there is a batch to build now."""
-        if self._next is None or len(self._built) >= self._ahead:
+        if self._next is None or len(self._built) >= self.ahead:
             return False
         return self._stop is None or self._next < self._stop or self._next == self._wanted
 

@@ -50,10 +50,10 @@ def update(
 def _gradients(job: Training, objective: Objective, batch: Batch, position: Position) -> float:
     """Add the gradients of the whole batch to the weights'; returns its loss in nats a target.
 
-    The loss of every micro-batch is divided by the weights of the whole batch, so the sum of
-    their gradients, over micro-batches and processes, is that of the batch.
+    The loss of every micro-batch is divided by what the whole batch counts, so the sum of their
+    gradients, over micro-batches and processes, is that of the batch.
     """
-    total = float(batch.weights.sum())
+    total = job.count(batch)
     if total == 0:
         raise FledgeError(
             f"{job.label}: the batch of step {position.step + 1} has nothing to learn",

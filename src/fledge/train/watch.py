@@ -35,6 +35,7 @@ class Watch:
             self._table.table(shown(figures))
         self._journal.write("loss", {"step": step, "tokens": position.tokens, "loss": done.loss})
         if step % job.config.log_every == 0 or step == job.steps:
+            figures |= job.figures()
             self._journal.write("metrics", {"step": step, **figures})
             self._journal.events(step, figures)
         every = job.config.validate_every or max(1, job.steps // 10)

@@ -80,7 +80,7 @@ class World:
                 remedy=f"set batch_rows to a multiple of {self.size}",
             )
         mine = rows // self.size
-        return Batch(*(part[self.rank * mine : (self.rank + 1) * mine] for part in batch))
+        return batch.each(lambda part: part[self.rank * mine : (self.rank + 1) * mine])
 
     def deal(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, float]]:
         """Every ``size``-th batch, and the weight of a batch of each process.

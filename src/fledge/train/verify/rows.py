@@ -79,13 +79,13 @@ def _batch(subject: Subject) -> tuple[Batch, int]:
     loader = PackedLoader(shards, context=context, batch_rows=ROWS, seed=subject.seed, epochs=1)
     batch = loader[0]
     filled = (batch.segments >= 0).any(dim=1)  # past the end of little data rows are empty
-    return Batch(*(part[filled] for part in batch)), shards.end_id
+    return batch.each(lambda part: part[filled]), shards.end_id
 
 
 def _segments(batch: Batch) -> Iterator[tuple[Ids, Ids, NDArray[np.float32]]]:
     """(ids, targets, weights) of each stretch of one document in a row."""
     for row in range(len(batch.ids)):
-        ids, targets, segments, weights = (part[row].numpy() for part in batch)
+        ids, targets, segments, weights = (part[row].numpy() for part in batch[:4])
         cuts = np.flatnonzero(np.diff(segments)) + 1
         for start, stop in zip([0, *cuts], [*cuts, len(ids)], strict=True):
             if segments[start] >= 0:
