@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fledge.core.errors import InputError
 from fledge.core.protocols import Sampling
+from fledge.engine.adapters import Adapters
 from fledge.engine.answer import Asked
 from fledge.engine.chain.sampler import Sampler
 from fledge.engine.chain.settings import Settings
@@ -29,11 +30,13 @@ class Admission:
         vocabulary: int,
         context: int,
         drafter: Drafter | None,
+        adapters: Adapters,
     ) -> None:
         self.forms = Forms(tokenizer, stop_ids, vocabulary)
         self._tokenizer, self._stop_ids = tokenizer, stop_ids
         self._vocabulary, self._context = vocabulary, context
         self._drafter = drafter
+        self._adapters = adapters
 
     def admit(
         self,
@@ -42,6 +45,7 @@ class Admission:
         stop_ids: Iterable[int] | None = None,
         grammar: Grammar | None = None,
         client: str = "",
+        adapter: str = "",
     ) -> Asked:
         """The request, whole; raises InputError for the first thing that is wrong with it."""
         if not prompt:
@@ -67,6 +71,7 @@ class Admission:
             client=client,
             grammar=None if grammar is None else grammar.start(),
             drafter=self._drafter,
+            adapter=self._adapters.get(adapter) if adapter else None,
         )
         if settings.beams > 1:
             _check_beams(asked)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from fledge.engine.adapters import Adapter
 from fledge.engine.chain.candidates import Floats
 from fledge.engine.chain.lookup import NgramIndex
 from fledge.engine.chain.sampler import Choice, Sampler
@@ -35,6 +36,13 @@ class Asked:
     """At its beginning."""
     drafter: Drafter | None = None
     """Guesses what prompt lookup does not know."""
+    adapter: Adapter | None = None
+    """Changes the model's weights for this request."""
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """What keys and values depend on besides tokens."""
+        return () if self.adapter is None else self.adapter.scope
 
     @property
     def limit(self) -> int:

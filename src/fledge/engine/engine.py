@@ -6,10 +6,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.protocols import Sampling
+from fledge.engine.adapters import Adapters
 from fledge.engine.admission import Admission
 from fledge.engine.answer import Asked
 from fledge.engine.drafting import DraftModel
@@ -68,12 +70,14 @@ class Engine:
         )
         self.vocabulary = min(tokenizer.vocab_size, config.vocab_size)
         self._decoder = decoder
+        self.adapters = Adapters(runner)
         self._admission = Admission(
             tokenizer,
             self.stop_ids,
             self.vocabulary,
             self.context,
             None if draft is None else draft.drafter_for(self),
+            self.adapters,
         )
 
     @cached_property
@@ -118,9 +122,11 @@ class Engine:
         sampling: Sampling | Sequence[Sampling],
         stop_ids: Iterable[int] | None = None,
         grammar: Grammar | None = None,
+        *,
+        adapter: str | Sequence[str] = "",
     ) -> list[Generation]:
         """One generation per prompt, in order.  Parameters as in ``generate_each``."""
-        done = dict(self.generate_each(prompts, sampling, stop_ids, grammar))
+        done = dict(self.generate_each(prompts, sampling, stop_ids, grammar, adapter=adapter))
         return [done[index] for index in range(len(prompts))]
 
     def generate_each(
@@ -129,19 +135,27 @@ class Engine:
         sampling: Sampling | Sequence[Sampling],
         stop_ids: Iterable[int] | None = None,
         grammar: Grammar | None = None,
+        *,
+        adapter: str | Sequence[str] = "",
     ) -> Iterator[tuple[int, Generation]]:
         """(index of the prompt, its generation), each as soon as it is finished.
 
-        ``sampling`` is one for all or one per prompt.  ``stop_ids`` end an answer and are not
-        part of it; by default the model's end tokens.  Every answer follows ``grammar``.  Raises
-        InputError for a prompt that does not fit the context or a sampling value out of range.
+        ``sampling`` is one for all or one per prompt, and so is ``adapter``, the name of a loaded
+        LoRA adapter.  ``stop_ids`` end an answer and are not part of it; by default the model's
+        end tokens.  Every answer follows ``grammar``.  Raises InputError for a prompt that does
+        not fit the context or a sampling value out of range.
         """
-        one = isinstance(sampling, Sampling)
-        samplings = [sampling] * len(prompts) if one else sampling
+        samplings = repeat(sampling) if isinstance(sampling, Sampling) else sampling
+        adapters = repeat(adapter) if isinstance(adapter, str) else adapter
         asked = [
-            self._admission.admit(prompt, how, stop_ids, grammar)
-            for prompt, how in zip(prompts, samplings, strict=True)  # type: ignore[arg-type]
+            self._admission.admit(prompt, how, stop_ids, grammar, adapter=changed)
+            for prompt, how, changed in zip(prompts, samplings, adapters, strict=False)
         ]
+        if len(asked) < len(prompts):
+            raise InputError(
+                f"{len(prompts)} prompts, and sampling or adapters for {len(asked)} of them",
+                remedy="give one for all, or one for each",
+            )
         return self._whole(asked)
 
     def stream(
@@ -152,13 +166,14 @@ class Engine:
         grammar: Grammar | None = None,
         *,
         client: str = "",
+        adapter: str = "",
     ) -> Iterator[Token]:
         """The tokens of one request as they are drawn; the last of an answer carries the whole.
 
         Closing the iterator stops the work.  Requests of the same ``client`` share its turns.
         Errors as in ``generate_each``, raised at once.
         """
-        asked = self._admission.admit(prompt, sampling, stop_ids, grammar, client)
+        asked = self._admission.admit(prompt, sampling, stop_ids, grammar, client, adapter)
         return self._stream(asked)
 
     def tokens(
@@ -169,7 +184,7 @@ class Engine:
         """All tokens of many requests as they are drawn, each with the index of its request."""
         return self._run([self._admission.admit(ids, how, stop_ids) for ids, how in requests])
 
-    def logprobs(self, ids: Sequence[int]) -> list[float]:
+    def logprobs(self, ids: Sequence[int], *, adapter: str = "") -> list[float]:
         """log p(token | tokens before it), in nats, of every token but the first: len(ids) - 1.
 
         Raises InputError when ``ids`` are more than the context holds.
@@ -183,7 +198,8 @@ class Engine:
         if len(ids) < 2:
             return []
         inbox = Inbox()
-        job = ScoreJob(inbox, 0, ids, self.config.vocab_size)
+        held = self.adapters.get(adapter) if adapter else None
+        job = ScoreJob(inbox, 0, ids, self.config.vocab_size, held)
         (_, values), *_ = self._news(inbox, [job])
         found: list[float] = values.tolist()
         return found

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from fledge.core.errors import FledgeError
+from fledge.engine.adapters import Adapter
 from fledge.engine.answer import Answer, Asked
 from fledge.engine.chain.beam import Beam, BeamSearch, best_of
 from fledge.engine.chain.candidates import Floats
 from fledge.engine.chain.sampler import find_best
-from fledge.engine.loop import Drawn, Inbox, Loop
+from fledge.engine.loop import Drawn, Inbox, Job, Loop
 from fledge.engine.request import Generation, Token
 from fledge.engine.step import Piece
 from fledge.engine.text import TextStream
@@ -69,7 +70,7 @@ class AnswerJob(_Job):
     def begin(self, loop: Loop) -> None:
         """Submit the prompt."""
         asked, self._cached = self._asked, loop.scheduler.cached
-        number = loop.submit(self, asked.prompt, limit=asked.limit, client=asked.client)
+        number = submit(self, loop, asked, asked.prompt)
         self._writing[number] = self._answers[0]
         self._parent = number
 
@@ -98,8 +99,7 @@ class AnswerJob(_Job):
             if self._parent in self._writing:
                 number = loop.fork(self, self._parent, len(asked.prompt), answer.drawn)
             else:  # the parent has ended already; its blocks are remembered
-                tokens = (*asked.prompt, *answer.drawn)
-                number = loop.submit(self, tokens, limit=asked.limit, client=asked.client)
+                number = submit(self, loop, asked, (*asked.prompt, *answer.drawn))
             self._writing[number] = answer
         self._new.clear()
         if asked.settings.lookup or (asked.settings.draft and asked.drafter is not None):
@@ -152,7 +152,7 @@ class BeamJob(_Job):
     def begin(self, loop: Loop) -> None:
         """Submit the prompt, the only beam."""
         asked = self._asked
-        self._sequences = [loop.submit(self, asked.prompt, limit=asked.limit, client=asked.client)]
+        self._sequences = [submit(self, loop, asked, asked.prompt)]
 
     def read(self, piece: Piece, rows: Floats) -> Sequence[int]:
         """Keep the row; that the sequence ends here is changed when all beams have theirs."""
@@ -191,8 +191,7 @@ class BeamJob(_Job):
                 keep = len(asked.prompt) + len(beam.tokens) - 1
                 sequences.append(loop.fork(self, parent, keep, beam.tokens[-1:]))
             else:
-                tokens = (*asked.prompt, *beam.tokens)
-                sequences.append(loop.submit(self, tokens, limit=asked.limit, client=asked.client))
+                sequences.append(submit(self, loop, asked, (*asked.prompt, *beam.tokens)))
         self._sequences, self._beams = sequences, []
         self._going.clear()
 
@@ -221,18 +220,24 @@ class ScoreJob(_Job):
     """log p, in nats, of each token of a text given those before it; all but the first."""
 
     def __init__(
-        self, inbox: Inbox, number: int, ids: Sequence[int], vocabulary: int, client: str = ""
+        self,
+        inbox: Inbox,
+        number: int,
+        ids: Sequence[int],
+        vocabulary: int,
+        adapter: Adapter | None = None,
     ) -> None:
         super().__init__(inbox, number)
         self._ids = ids
         self._vocabulary = vocabulary
-        self._client = client
+        self._adapter = adapter
         self._found = np.zeros(len(ids) - 1, np.float32)
 
     def begin(self, loop: Loop) -> None:
         """Submit all but the last token, which nothing follows."""
         read = self._ids[:-1]
-        loop.submit(self, read, limit=len(read), client=self._client, logits_from=0)
+        scope = () if self._adapter is None else self._adapter.scope
+        loop.submit(self, read, limit=len(read), scope=scope, logits_from=0)
 
     def read(self, piece: Piece, rows: Floats) -> Sequence[int] | None:
         """Keep the log-probabilities of the tokens that came."""
@@ -245,6 +250,11 @@ class ScoreJob(_Job):
         self.tell(self._found)
         self.end()
         return ()
+
+
+def submit(job: Job, loop: Loop, asked: Asked, tokens: Sequence[int]) -> int:
+    """A sequence for the request, which begins with ``tokens``; its number."""
+    return loop.submit(job, tokens, limit=asked.limit, client=asked.client, scope=asked.scope)
 
 
 def whole(made: Generation, place: int) -> Token:

@@ -103,12 +103,15 @@ class Loop:
         *,
         limit: int,
         client: str = "",
+        scope: tuple[str, ...] = (),
         logits_from: int = -1,
     ) -> int:
         """A sequence of the job (``Scheduler.submit``); its number."""
         return self._own(
             job,
-            self.scheduler.submit(tokens, limit=limit, client=client, logits_from=logits_from),
+            self.scheduler.submit(
+                tokens, limit=limit, client=client, scope=scope, logits_from=logits_from
+            ),
         )
 
     def fork(self, job: Job, parent: int, keep: int, tokens: Sequence[int]) -> int:

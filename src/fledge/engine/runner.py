@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -40,6 +41,10 @@ class Runner(Protocol):
 
     def step(self, pieces: Sequence[Piece]) -> NDArray[np.float32]:
         """Remember the pieces' tokens in their blocks; the logits they want, in order: (n,V)."""
+        ...
+
+    def add_adapter(self, key: str, folder: Path) -> object:
+        """A LoRA adapter (PEFT's layout) for pieces that name ``key``, while the object lives."""
         ...
 
     def copy_block(self, source: int, target: int) -> None:

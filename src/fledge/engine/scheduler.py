@@ -266,6 +266,7 @@ class Scheduler:
             tokens=tokens,
             start=start,
             blocks=sequence.table,
+            scope=sequence.scope,
             wants_logits=wanted < 0,
             logits_from=wanted if wanted < 0 else -1,
         )

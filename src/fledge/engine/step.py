@@ -24,6 +24,9 @@ class Piece:
     wants_logits: bool
     """Whether the logits after its last token are needed."""
 
+    scope: tuple[str, ...] = ()
+    """The key of the LoRA adapter that changes its weights; empty: none."""
+
     logits_from: int = -1
     """With ``wants_logits``: logits after each of ``tokens[logits_from:]``, in order.
 

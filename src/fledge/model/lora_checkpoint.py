@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fledge.core.config import parse_config
 from fledge.core.errors import InputError
 from fledge.core.files import read_json, write_json
 from fledge.model.bert import stored_name
@@ -24,35 +23,8 @@ from fledge.model.encoder import Encoder
 from fledge.model.encoder_heads import Classifier, MaskedLM
 from fledge.model.lora import adapt, linear_names, lora_layers, lora_state
 from fledge.model.lora_config import LoraConfig
+from fledge.model.peft_layout import CONFIG_FILE, PARTS, PREFIX, WEIGHTS_FILE, read_peft_config
 from fledge.model.weights import weights_file
-
-CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
-
-PREFIX = "base_model.model."
-
-PARTS = {
-    "lora_A": "lora_A.weight",
-    "lora_B": "lora_B.weight",
-    "magnitude": "lora_magnitude_vector",
-}
-"""Our tensor of a layer -> theirs."""
-
-HARMLESS = frozenset(
-    {
-        *("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora"),
-        *("peft_type", "bias", "init_lora_weights"),  # checked by value
-        *("task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping"),
-        "peft_version",
-        # Which layers were adapted is read from the names of the tensors.
-        *("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules"),
-        # Settings of methods that are off.
-        *("qalora_group_size", "megatron_core", "runtime_config"),
-    }
-)
-"""Keys of ``adapter_config.json`` that are read, or change nothing; others must be empty."""
-
-STARTS = (True, False, "gaussian", "orthogonal", "eva")
-"""Ways to start A and B that leave the frozen weights alone."""
 
 
 def save_lora(model: nn.Module, folder: Path, config: LoraConfig, *, base: str = "") -> None:
@@ -92,7 +64,7 @@ def load_lora(model: nn.Module, folder: Path) -> LoraConfig:
             )
         names.add(theirs[stems[0]])
     ordered = [name for name in theirs.values() if name in names]
-    config = _from_peft(values, folder / CONFIG_FILE, ordered)
+    config = read_peft_config(values, folder / CONFIG_FILE, ordered)
     _check(model, ordered, weights, config, folder / WEIGHTS_FILE)
     adapt(model, ordered, config)
     with torch.no_grad():
@@ -130,32 +102,6 @@ def _to_peft(model: nn.Module, names: list[str], config: LoraConfig, base: str) 
         "init_lora_weights": True,
         "modules_to_save": None,
     }
-
-
-def _from_peft(values: Any, path: Path, names: list[str]) -> LoraConfig:
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not an object", remedy="mend the file")
-    for key, allowed in (
-        ("peft_type", ("LORA",)),
-        ("bias", ("none",)),
-        ("init_lora_weights", STARTS),
-    ):
-        if values.get(key, allowed[0]) not in allowed:
-            raise InputError(
-                f"{path}: {key} = {values[key]!r} is not supported", remedy="train anew"
-            )
-    for key, value in values.items():
-        if value and key not in HARMLESS:
-            raise InputError(f"{path}: {key} = {value!r} is not supported", remedy="train anew")
-    fields = {
-        "rank": values.get("r"),
-        "alpha": values.get("lora_alpha"),
-        "dropout": values.get("lora_dropout", 0.0),
-        "targets": sorted({name.rpartition(".")[2] for name in names}),
-        "stabilised": values.get("use_rslora", False),
-        "dora": values.get("use_dora", False),
-    }
-    return parse_config(LoraConfig, fields, str(path))
 
 
 def _check(

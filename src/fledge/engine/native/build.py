@@ -1,4 +1,5 @@
-"""``kernels.cpp`` in, a shared library for this CPU out: compiled once, kept in the cache."""
+"""The sources in ``kernels/`` in, a shared library for this CPU out: compiled once, kept in the
+cache."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from fledge.core.compiler import compiled_folder, find_compiler
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.files import replacing
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCE = Path(__file__).with_name("kernels") / "kernels.cpp"
+"""Includes the headers beside it."""
 
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-ffp-contract=fast")
 """Contraction only: nothing else may reorder a sum, and NaN stays NaN."""
@@ -121,7 +123,8 @@ def _digest(command: Sequence[str]) -> str:
     version = subprocess.run(
         [*command[:program], "--version"], capture_output=True, check=False
     ).stdout
-    parts = (SOURCE.read_bytes(), "\0".join(command).encode(), version, platform.machine().encode())
+    sources = b"\0".join(path.read_bytes() for path in sorted(SOURCE.parent.iterdir()))
+    parts = (sources, "\0".join(command).encode(), version, platform.machine().encode())
     return hashlib.sha256(b"\0\0".join(parts)).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""The C interface of ``kernels.cpp``: Python values in, calls through ctypes out."""
+"""The C interface of ``kernels/kernels.cpp``: Python values in, calls through ctypes out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fledge.engine.native.build import library_path
 
 
 class Shape(ctypes.Structure):
-    """``struct Shape`` of kernels.cpp, field by field."""
+    """``struct Shape`` of model.h, field by field."""
 
     _fields_ = (
         ("vocabulary", c_int32),
@@ -37,7 +37,7 @@ class Shape(ctypes.Structure):
 
 
 class Role(IntEnum):
-    """``enum Role`` of kernels.cpp: what a tensor of the checkpoint is."""
+    """``enum Role`` of model.h: what a tensor of the checkpoint is."""
 
     EMBEDDING = 0
     HEAD = 1
@@ -66,7 +66,8 @@ FAILURES = {
     2: "a position is beyond the context, or a piece is empty",
     3: "a block table is too short for its positions",
     4: "a block table names a block that does not exist",
-    5: "memory is full",
+    5: "an adapter is not loaded",
+    6: "memory is full",
 }
 """``enum Failure``: what is wrong with a step."""
 
@@ -77,6 +78,12 @@ _SIGNATURES = {
     "fledge_set_vector": (None, (c_void_p, c_int, c_int, c_void_p, c_int)),
     "fledge_step": (c_int, (c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p)),
     "fledge_copy_block": (None, (c_void_p, c_int, c_int)),
+    "fledge_adapter_open": (c_int, (c_void_p,)),
+    "fledge_adapter_set": (
+        c_int,
+        (c_void_p, *[c_int] * 3, c_void_p, c_void_p, c_void_p, *[c_int] * 3),
+    ),
+    "fledge_adapter_close": (None, (c_void_p, c_int)),
     "fledge_level": (c_char_p, ()),
 }
 

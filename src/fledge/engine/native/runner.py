@@ -7,19 +7,29 @@ import os
 import weakref
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.run import usable_cores
+from fledge.engine.native.adapters import add_adapter, read_adapter
 from fledge.engine.native.library import ACTIVATIONS, FAILURES, KINDS, Shape, load_library
 from fledge.engine.native.rope import rope_table
 from fledge.engine.native.weights import Opened, fill, open_checkpoint
 from fledge.engine.step import Piece
 from fledge.model.config import ModelConfig
+
+
+@dataclass(frozen=True, eq=False)
+class NativeAdapter:
+    """An adapter in the kernels' memory, freed with this object."""
+
+    number: int
 
 
 class NativeRunner:
@@ -57,6 +67,8 @@ class NativeRunner:
         self._library = load_library(level)
         shape = _shape(config, weights, cache, blocks, block_size, threads)
         self._model = _open(self._library, shape, config)
+        self._opened = opened
+        self._adapters: WeakValueDictionary[str, NativeAdapter] = WeakValueDictionary()
         self._closed = weakref.finalize(self, _close, self._library, self._model, os.getpid())
         fill(self._library, self._model, config, opened.stored, threads)
 
@@ -77,7 +89,8 @@ class NativeRunner:
             for piece in pieces:
                 rows = piece.rows
                 wanted += rows
-                header.extend((len(piece.tokens), piece.start, rows, len(piece.blocks)))
+                adapter = self._number(piece.scope[0]) if piece.scope else -1
+                header.extend((len(piece.tokens), piece.start, rows, len(piece.blocks), adapter))
                 tokens.extend(piece.tokens)
                 blocks.extend(piece.blocks)
         except OverflowError:
@@ -96,6 +109,26 @@ class NativeRunner:
             if not 0 <= block < self.blocks:
                 raise InputError(f"block {block} does not exist", remedy=f"below {self.blocks}")
         self._library.fledge_copy_block(self._model, source, target)
+
+    def add_adapter(self, key: str, folder: Path) -> NativeAdapter:
+        """The LoRA adapter in ``folder`` (PEFT's layout) for pieces that name ``key``.
+
+        It is there as long as the returned object is.  Raises InputError when it does not belong
+        to this model.
+        """
+        changes = read_adapter(folder, self._opened)
+        number = add_adapter(self._library, self._model, changes)
+        adapter = self._adapters[key] = NativeAdapter(number)
+        weakref.finalize(
+            adapter, _forget, self._closed, self._library, self._model, number, os.getpid()
+        )
+        return adapter
+
+    def _number(self, key: str) -> int:
+        adapter = self._adapters.get(key)
+        if adapter is None:
+            raise InputError(f"the step cannot be computed: {FAILURES[5]}")
+        return adapter.number
 
     def close(self) -> None:
         """Free the weights and the cache and end the threads; it cannot be used afterwards."""
@@ -152,6 +185,18 @@ def _open(library: ctypes.CDLL, shape: Shape, config: ModelConfig) -> int:
             "memory is full: the weights and the cache do not fit", remedy="use fewer blocks"
         )
     return model
+
+
+def _forget(
+    closed: weakref.finalize[..., NativeRunner],
+    library: ctypes.CDLL,
+    model: int,
+    number: int,
+    process: int,
+) -> None:
+    """Free an adapter, unless its model is gone already or is the parent's."""
+    if closed.alive and os.getpid() == process:
+        library.fledge_adapter_close(model, number)
 
 
 def _close(library: ctypes.CDLL, model: int, process: int) -> None:

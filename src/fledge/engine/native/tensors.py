@@ -47,7 +47,7 @@ class Stored:
 def open_tensors(folder: Path) -> dict[str, Stored]:
     """All tensors of a checkpoint; raises InputError naming what is missing, cut or no float."""
     if (folder / SINGLE).is_file():
-        return _read_file(folder / SINGLE)
+        return read_tensors(folder / SINGLE)
     index = read_json(folder / INDEX)
     placed = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(placed, dict) or not placed:
@@ -57,14 +57,15 @@ def open_tensors(folder: Path) -> dict[str, Stored]:
         raise InputError(f"{folder / INDEX} names no files of the folder", remedy=COPY_AGAIN)
     tensors: dict[str, Stored] = {}
     for file in sorted(files):
-        tensors |= _read_file(folder / file)
+        tensors |= read_tensors(folder / file)
     absent = sorted(placed.keys() - tensors.keys())
     if absent:
         raise InputError(f"{folder}: tensor {absent[0]} is in no file", remedy=COPY_AGAIN)
     return tensors
 
 
-def _read_file(path: Path) -> dict[str, Stored]:
+def read_tensors(path: Path) -> dict[str, Stored]:
+    """All tensors of one file; errors as in ``open_tensors``."""
     try:
         data = np.memmap(path, np.uint8, mode="r")
         start = 8 + int.from_bytes(data[:8].tobytes(), "little")
