@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fledge.cli.main import main
+from pico_adapter import KINDS, write_adapter
 from pico_model import write_pico_model
 
 FLEDGE = [sys.executable, "-c", "from fledge.cli.main import main; main()"]
@@ -145,3 +146,32 @@ def test_bench_shows_a_table(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     code, _, err = fledge(capsys, *ask[:-1], "0,x")
     assert code == 2
     assert "--streams 0,x" in err
+
+
+def test_an_adapter_changes_the_answer(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = write_adapter(run / "model", tmp_path / "style", KINDS["lora"])
+    ask = ("generate", "--model", run, "--prompt", "bridge", "--max-new-tokens", 8, "--json")
+    plain = json.loads(fledge(capsys, *ask)[1])
+    code, out, _ = fledge(capsys, *ask, "--adapter", folder)
+    assert code == 0
+    assert json.loads(out)["token_ids"] != plain["token_ids"]
+    code, _, err = fledge(capsys, *ask, "--adapter", tmp_path)
+    assert (code, err.count("\n") <= 2) == (2, True)
+    assert "adapter_model.safetensors" in err
+    chat = [*FLEDGE, "chat", "--model", run, "--max-new-tokens", "8"]
+    asked = {"input": "bridge\n", "capture_output": True, "text": True, "check": True}
+    answers = [
+        subprocess.run([*chat, *more], **asked).stdout for more in ([], ["--adapter", folder])
+    ]
+    assert answers[0] != answers[1]
+
+
+@pytest.mark.parametrize("given", ["style", "=x", "style=", "pico-sft=x"])
+def test_wrong_adapters_stop_the_server(
+    run: Path, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    code, _, err = fledge(capsys, "serve", "--model", run, "--port", 0, "--adapter", given)
+    assert code == 2
+    assert f"--adapter {given}" in err

@@ -22,39 +22,16 @@ from fledge.engine.native.runner import NativeRunner
 from fledge.engine.step import Piece
 from fledge.engine.torch_runner import TorchRunner
 from fledge.model.checkpoint import load_model, save_model
-from fledge.model.decoder import Decoder
-from fledge.model.lora import add_lora, lora_layers, lora_state
-from fledge.model.lora_checkpoint import save_lora
+from fledge.model.lora import lora_layers
 from fledge.model.lora_config import LoraConfig
+from pico_adapter import KINDS, adapt, write_adapter
 from pico_model import write_pico_model
 from pico_shapes import SHAPES, decoder, shape
 
 native = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 
-KINDS = {
-    "lora": LoraConfig(rank=4, alpha=8),
-    "rslora": LoraConfig(rank=9, alpha=12, stabilised=True),
-    "dora": LoraConfig(rank=3, alpha=6, dora=True),
-    "few layers": LoraConfig(rank=17, alpha=8, targets=("k_proj", "down_proj")),
-}
 IDS = tuple(np.random.default_rng(1).integers(0, 300, 37).tolist())
 GREEDY = Sampling(max_new_tokens=12)
-
-
-def adapt(model: Decoder, config: LoraConfig, seed: int) -> Decoder:
-    """The model with LoRA that changes much; the same for the same seed."""
-    add_lora(model, config, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in lora_state(model).items():
-            if not name.endswith("lora_A"):
-                tensor += torch.randn(tensor.shape, generator=generator) * 0.2
-    return model
-
-
-def write_adapter(base: Path, folder: Path, config: LoraConfig, seed: int = 0) -> Path:
-    save_lora(adapt(load_model(base), config, seed), folder, config)
-    return folder
 
 
 def piece(tokens: tuple[int, ...], key: str = "", block: int = 0, start: int = 0) -> Piece:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from fledge.cli.adapters import adapted
 from fledge.cli.inspection import as_table, names_of
 from fledge.cli.progress import terminal_progress
 from fledge.cli.sampling import sampling_of, sampling_options
@@ -41,11 +42,14 @@ Ctrl-C stops an answer."""
 @click.option("--model", "spec", required=True, metavar="DIR|URL", help="A folder, or …/v1.")
 @click.option("--system", default="", metavar="TEXT", help="Instructions before the conversation.")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="Holds the key of a URL.")
+@click.option("--adapter", metavar="DIR", help="A LoRA adapter of the model (PEFT's layout).")
 @sampling_options
-def command(spec: str, system: str, api_key_file: Path | None, **options: Any) -> int:
+def command(
+    spec: str, system: str, api_key_file: Path | None, adapter: str | None, **options: Any
+) -> int:
     """Chat with a model; /help lists what else you can type."""
     key = read_keys(api_key_file)[0] if api_key_file else ""
-    model = open_model(spec, api_key=key, progress=terminal_progress())
+    model = adapted(open_model(spec, api_key=key, progress=terminal_progress()), adapter)
     chat = _Chat(model, sampling_of(options), system)
     warn_if_untaught(model)
     if chat.interactive:
@@ -201,7 +205,7 @@ class _Chat:
             settings = replace(Settings.of(self._sampling), inspect=True)
             if not settings.greedy and settings.seed is None:
                 click.echo("(drawn anew: without a seed no two draws agree)", err=True)
-            *_, last = engine.stream(prompt, settings)
+            *_, last = engine.stream(prompt, settings, adapter=self._model.adapter)
             assert last.generation is not None
             Console(stderr=True).print(as_table(last.generation, names_of(engine.tokenizer)))
 

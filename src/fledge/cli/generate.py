@@ -47,6 +47,7 @@ DRAFT = 4
     metavar="DIR",
     help="A smaller model of the same tokenizer that guesses ahead; self: skips layers.",
 )
+@click.option("--adapter", metavar="DIR", help="A LoRA adapter of the model (PEFT's layout).")
 @click.option("--inspect", is_flag=True, help="Show how each token was drawn.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def command(
@@ -54,6 +55,7 @@ def command(
     prompt: str,
     chat: bool | None,
     draft_model: str | None,
+    adapter: str | None,
     inspect: bool,
     as_json: bool,
     **options: Any,
@@ -77,7 +79,10 @@ def command(
     ids = model.prompt([Message(role="user", content=text)]) if answers else model.text_prompt(text)
     settings = replace(Settings.of(sampling), inspect=inspect)
     start = time.monotonic()
-    made = _show(engine.stream(ids, settings), quiet=as_json)
+    if adapter is not None:
+        engine.adapters.load("adapter", adapter)
+    named = "" if adapter is None else "adapter"
+    made = _show(engine.stream(ids, settings, adapter=named), quiet=as_json)
     seconds = max(time.monotonic() - start, 1e-9)
     if as_json:
         more = {"inspection": as_rows(made, names_of(engine.tokenizer))} if inspect else {}

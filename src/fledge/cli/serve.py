@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fledge.cli.adapters import load_adapters
 from fledge.cli.chat import read_keys, warn_if_untaught
 from fledge.cli.progress import terminal_progress
 from fledge.client.open import open_model
@@ -26,21 +27,46 @@ from fledge.server.listen import address, serve, take_port
     type=click.Path(path_type=Path),
     help="Clients must send one of the keys in this file (one a line).",
 )
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="NAME=DIR",
+    help="A LoRA adapter (PEFT's layout), asked for by its name.",
+)
+@click.option(
+    "--adapter-folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Clients may load adapters from this folder.",
+)
 @click.option("--concurrent", type=int, default=16, show_default=True, help="Answers at a time.")
 @click.option("--waiting", type=int, default=32, show_default=True, help="More may wait in line.")
 def command(
-    spec: str, host: str, port: int, api_key_file: Path | None, concurrent: int, waiting: int
+    spec: str,
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    adapters: tuple[str, ...],
+    adapter_folder: Path | None,
+    concurrent: int,
+    waiting: int,
 ) -> int:
     """Serve a model at http://HOST:PORT: the chat page at /, the OpenAI-compatible API at /v1."""
     keys = read_keys(api_key_file) if api_key_file else ()
     config = parse_config(
         ServerConfig,
-        {"api_keys": keys, "concurrent": concurrent, "waiting": waiting},
+        {
+            "api_keys": keys,
+            "adapter_folder": adapter_folder,
+            "concurrent": concurrent,
+            "waiting": waiting,
+        },
         "fledge serve",
     )
     with take_port(host, port) as taken:  # before the model is read: a taken port shows at once
         model = open_model(spec, progress=terminal_progress())
         warn_if_untaught(model)
+        load_adapters(model, adapters)
         if not keys and not _loopback(taken.getsockname()[0]):
             click.echo("note: anyone who reaches this port can use it: --api-key-file", err=True)
         url = address(taken)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fledge.client.tool_calls import CallReader
@@ -12,6 +14,7 @@ from fledge.core.types import Message, ToolCall
 from fledge.engine.errors import ContextLengthError
 
 if TYPE_CHECKING:  # importing the engine imports torch
+    from fledge.engine.chain.logprobs import Logprobs
     from fledge.engine.chain.sampler import Choice
     from fledge.engine.engine import Engine
     from fledge.engine.request import Generation, Token
@@ -25,13 +28,20 @@ class LocalModel:
     nothing is cut silently.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, adapter: str = "", client: str = "") -> None:
+        """``adapter`` names one that the engine has loaded; work is charged to ``client``."""
         self.engine = engine
-        self.name = engine.name
+        self.name = adapter or engine.name
+        self.adapter, self._client = adapter, client
+
+    def for_client(self, client: str) -> LocalModel:
+        """The same model for one of several clients, who take turns."""
+        return LocalModel(self.engine, adapter=self.adapter, client=client)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling) -> Reply:
         """The whole answer."""
-        made = self.engine.generate([self.prompt(messages, _tools(sampling))], sampling)[0]
+        prompt = self.prompt(messages, _tools(sampling))
+        made = self.engine.generate([prompt], sampling, adapter=self.adapter)[0]
         return self._reply(made, calls=bool(_tools(sampling)))
 
     def chat_each(
@@ -42,13 +52,13 @@ class LocalModel:
         prompts = [self.prompt(messages, tools) for messages in conversations]
         return (
             (index, self._reply(made, calls=bool(tools)))
-            for index, made in self.engine.generate_each(prompts, sampling)
+            for index, made in self.engine.generate_each(prompts, sampling, adapter=self.adapter)
         )
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Delta]:
         """The answer in pieces; closing the iterator stops the generation."""
         tools = _tools(sampling)
-        tokens = self.engine.stream(self.prompt(messages, tools), sampling)
+        tokens = self._stream(self.prompt(messages, tools), sampling)
         return self._calling(tokens) if tools else self._deltas(tokens)
 
     def stream_in_room(
@@ -64,18 +74,25 @@ class LocalModel:
                 tokens=len(prompt),
                 context=context,
             )
-        tokens = self.engine.stream(prompt, sampling)
+        tokens = self._stream(prompt, sampling)
         return self._calling(tokens) if tools else self._deltas(tokens)
 
     def complete(self, prompt: str, sampling: Sampling) -> Iterator[Delta]:
-        """The continuation of plain text in pieces, begun as a document of pretraining."""
-        return self._deltas(self.engine.stream(self.text_prompt(prompt), sampling))
+        """The continuation of plain text in pieces, begun as a document of pretraining.
+
+        With ``echo`` the text itself comes first, and is part of the reply.
+        """
+        ids = self.text_prompt(prompt)
+        tokens = self._stream(ids, sampling)
+        if not sampling.echo:
+            return self._deltas(tokens)
+        return self._echoing(prompt, ids if sampling.logprobs else (), tokens)
 
     def score(self, messages: Sequence[Message], answer: str) -> list[float]:
         """log p, in nats, of each token of ``answer``, the end of the turn not included."""
         prompt = self.prompt(messages)
         answer_ids = self.engine.tokenizer.encode(_whole(answer))
-        return self.engine.logprobs(prompt + answer_ids)[len(prompt) - 1 :]
+        return self.engine.logprobs(prompt + answer_ids, adapter=self.adapter)[len(prompt) - 1 :]
 
     def text_prompt(self, text: str) -> list[int]:
         """The ids of a text to continue."""
@@ -95,11 +112,44 @@ class LocalModel:
             add_generation_prompt=True,
         )
 
+    def _stream(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[Token]:
+        return self.engine.stream(prompt, sampling, client=self._client, adapter=self.adapter)
+
     def _deltas(self, tokens: Iterator[Token]) -> Iterator[Delta]:
-        for token in tokens:
-            reply = None if token.generation is None else self._reply(token.generation)
-            shown = () if token.choice is None else self._logprobs([token.choice])
-            yield Delta(text=token.text, answer=token.answer, logprobs=shown, reply=reply)
+        return (self._delta(token) for token in tokens)
+
+    def _delta(self, token: Token) -> Delta:
+        reply = None if token.generation is None else self._reply(token.generation)
+        shown = () if token.choice is None else self._logprobs([token.choice])
+        return Delta(text=token.text, answer=token.answer, logprobs=shown, reply=reply)
+
+    def _echoing(self, prompt: str, ids: Sequence[int], tokens: Iterator[Token]) -> Iterator[Delta]:
+        """Pieces of answers that begin with the prompt, whose log-probabilities are told, too."""
+        told: dict[int, tuple[TokenLogprob, ...]] = {}
+        with closing(tokens):  # type: ignore[type-var]
+            for token in tokens:
+                delta = self._delta(token)
+                if token.answer not in told:
+                    seen = token.prompt_choices
+                    if token.generation is not None:
+                        seen = token.generation.prompt_choices
+                    before = told[token.answer] = self._told(ids, seen)
+                    text, shown = prompt + delta.text, before + delta.logprobs
+                    delta = replace(delta, text=text, logprobs=shown)
+                if delta.reply is not None:
+                    text, shown = delta.reply.text, told[token.answer] + delta.reply.logprobs
+                    reply = replace(delta.reply, text=prompt + text, logprobs=shown)
+                    delta = replace(delta, reply=reply)
+                yield delta
+
+    def _told(self, ids: Sequence[int], seen: Sequence[Choice]) -> tuple[TokenLogprob, ...]:
+        """Of a prompt's tokens; the one that begins documents is not the user's."""
+        if not ids:
+            return ()
+        tokenizer = self.engine.tokenizer
+        alone = TokenLogprob(token=tokenizer.token_bytes(ids[0]), logprob=None)
+        first = () if tokenizer.is_special(ids[0]) else (alone,)
+        return (*first, *(self._logprob(choice.token, choice.before) for choice in seen))
 
     def _calling(self, tokens: Iterator[Token]) -> Iterator[Delta]:
         """Pieces of answers that may call tools: calls come with the reply, whole."""
@@ -132,16 +182,18 @@ class LocalModel:
 
     def _logprobs(self, choices: Sequence[Choice]) -> tuple[TokenLogprob, ...]:
         """What was asked to be told of drawn tokens; the stop token is not among them."""
-        name = self.engine.tokenizer.token_bytes
         return tuple(
-            TokenLogprob(
-                token=name(choice.token),
-                logprob=choice.before.token,
-                top=tuple((name(token), logp) for token, logp in choice.before.top),
-            )
+            self._logprob(choice.token, choice.before)
             for choice in choices
             if choice.before is not None and choice.token not in self.engine.stop_ids
         )
+
+    def _logprob(self, token: int, seen: Logprobs | None) -> TokenLogprob:
+        name = self.engine.tokenizer.token_bytes
+        if seen is None:
+            return TokenLogprob(token=name(token), logprob=None)
+        top = tuple((name(one), logp) for one, logp in seen.top)
+        return TokenLogprob(token=name(token), logprob=seen.token, top=top)
 
 
 def _tools(sampling: Sampling) -> Sequence[Mapping[str, Any]]:

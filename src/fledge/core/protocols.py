@@ -25,7 +25,7 @@ class Sampling:
     """How to draw tokens; defaults are greedy, with every step off."""
 
     max_new_tokens: int = 256
-    """The most tokens to draw."""
+    """The most tokens to draw; 0, with ``echo``: none."""
 
     min_tokens: int = 0
     """Stop tokens are not drawn before this many others are."""
@@ -72,6 +72,9 @@ class Sampling:
     top_logprobs: int = 0
     """Report those of this many likeliest tokens, too."""
 
+    echo: bool = False
+    """Begin the continuation of a text with the text; ``logprobs`` are those of its tokens, too."""
+
     n: int = 1
     """Answers to give."""
 
@@ -90,13 +93,14 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLogprob:
-    """A drawn token with its log-probability, in nats, as the model has it.
+    """A token with its log-probability, in nats, as the model has it.
 
-    ``top`` are the likeliest tokens in its place, likeliest first.
+    ``logprob`` is None for the first token of an echoed text, which nothing came before.  ``top``
+    are the likeliest tokens in its place, likeliest first.
     """
 
     token: bytes
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[bytes, float], ...] = ()
 
 

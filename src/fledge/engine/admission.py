@@ -51,14 +51,14 @@ class Admission:
         if not prompt:
             raise InputError("the prompt has no tokens", remedy="write something")
         self.check_ids(prompt)
-        if len(prompt) >= self._context:
+        settings = self._settings(sampling)
+        if len(prompt) + min(1, settings.max_new_tokens) > self._context:
             raise ContextLengthError(
                 f"the prompt has {len(prompt)} tokens, the model's context holds"
                 f" {self._context} with the answer",
                 tokens=len(prompt),
                 context=self._context,
             )
-        settings = self._settings(sampling)
         if settings.structure is not None and grammar is None:
             grammar = self.forms.compiled(settings.structure)
         asked = Asked(

@@ -62,6 +62,7 @@ class Answer:
         self.done = False
         self.generation: Generation | None = None
         self.cached = 0
+        self.prompt_choices: tuple[Choice, ...] = ()
         self._asked = asked
         self._grammar = grammar
         self._sampler = Sampler(settings, asked.vocabulary, asked.prompt, asked.stop_ids)
@@ -96,6 +97,10 @@ class Answer:
                 self._accepted += agreed
                 place += agreed
         return self.drawn[before:], news
+
+    def skip(self) -> Token:
+        """End it before its first token: there is nothing to draw."""
+        return self._finish(Choice(-1), "", "length")
 
     def guess(self) -> tuple[int, ...]:
         """What prompt lookup or the draft model expects next; nothing when they have no idea."""
@@ -153,6 +158,7 @@ class Answer:
             finish_reason=reason,
             prompt_tokens=len(self._asked.prompt),
             choices=tuple(self._choices),
+            prompt_choices=self.prompt_choices,
             cached_tokens=self.cached,
             drafted=self._drafted,
             accepted=self._accepted,
@@ -160,10 +166,12 @@ class Answer:
         return self._news(choice, text)
 
     def _news(self, choice: Choice, text: str) -> Token:
+        first = len(self.drawn) + self.done == 1
         return Token(
             id=choice.token,
             text=text,
             answer=self.number,
-            choice=choice if self._tells else None,
+            choice=choice if self._tells and choice.token >= 0 else None,
+            prompt_choices=self.prompt_choices if first else (),
             generation=self.generation,
         )

@@ -15,6 +15,7 @@ from fledge.engine.chain.beam import Beam, BeamSearch, best_of
 from fledge.engine.chain.candidates import Floats
 from fledge.engine.chain.sampler import find_best
 from fledge.engine.loop import Drawn, Inbox, Job, Loop
+from fledge.engine.prompt import PromptReader
 from fledge.engine.request import Generation, Token
 from fledge.engine.step import Piece
 from fledge.engine.text import TextStream
@@ -64,19 +65,31 @@ class AnswerJob(_Job):
         self._answers = [Answer(asked, number, state) for number, state in enumerate(states)]
         self._writing: dict[int, Answer] = {}  # by sequence
         self._parent = -1  # the sequence that read the prompt
+        self._prompt: PromptReader | None = None
+        if settings.echo and settings.logprobs:
+            self._prompt = PromptReader(asked.prompt, asked.vocabulary, settings.top_logprobs)
         self._new: list[Answer] = []  # drawn from its first row, not yet sequences
         self._finished = 0
 
     def begin(self, loop: Loop) -> None:
         """Submit the prompt."""
         asked, self._cached = self._asked, loop.scheduler.cached
-        number = submit(self, loop, asked, asked.prompt)
+        number = submit(
+            self, loop, asked, asked.prompt, logits_from=-1 if self._prompt is None else 0
+        )
         self._writing[number] = self._answers[0]
         self._parent = number
 
-    def read(self, piece: Piece, rows: Floats) -> Sequence[int]:
+    def read(self, piece: Piece, rows: Floats) -> Sequence[int] | None:
         """The tokens that follow; the first row of all is read by every answer."""
         answer = self._writing[piece.sequence]
+        if self._prompt is not None:
+            rows = self._prompt.read(piece, rows)
+            if not len(rows):
+                return None
+            for one in self._answers:
+                one.prompt_choices = self._prompt.choices
+            self._prompt = None
         known = len(self._asked.prompt) + len(answer.drawn)
         first = not answer.drawn
         if first:
@@ -108,7 +121,11 @@ class AnswerJob(_Job):
                     loop.scheduler.draft(number, guess)
 
     def _draw(self, answer: Answer, rows: Floats, draft: Sequence[int]) -> Sequence[int]:
-        tokens, news = answer.read(rows, draft)
+        tokens: Sequence[int]
+        if self._asked.room:
+            tokens, news = answer.read(rows, draft)
+        else:
+            tokens, news = (), [answer.skip()]
         if not self._ranked:
             self.tell(*news)
         if answer.done:
@@ -252,9 +269,16 @@ class ScoreJob(_Job):
         return ()
 
 
-def submit(job: Job, loop: Loop, asked: Asked, tokens: Sequence[int]) -> int:
+def submit(job: Job, loop: Loop, asked: Asked, tokens: Sequence[int], logits_from: int = -1) -> int:
     """A sequence for the request, which begins with ``tokens``; its number."""
-    return loop.submit(job, tokens, limit=asked.limit, client=asked.client, scope=asked.scope)
+    return loop.submit(
+        job,
+        tokens,
+        limit=asked.limit,
+        client=asked.client,
+        scope=asked.scope,
+        logits_from=logits_from,
+    )
 
 
 def whole(made: Generation, place: int) -> Token:

@@ -6,33 +6,19 @@ computed together without a thread of the engine's own.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from fledge.core.errors import FledgeError
 from fledge.engine.chain.candidates import Floats
 from fledge.engine.runner import Runner
 from fledge.engine.scheduler import Scheduler
 from fledge.engine.step import Piece
+from fledge.engine.turns import Inbox as Inbox
+from fledge.engine.turns import Turns
 
 Drawn = dict[int, Sequence[int]]
 """The tokens that follow in each sequence; none end it."""
-
-
-class Inbox:
-    """Where those who asked find what is new: (number of the job, news), the oldest first."""
-
-    def __init__(self) -> None:
-        self.news: deque[tuple[int, Any]] = deque()
-        self.open = 0
-        """Jobs that will tell more."""
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there is nothing new, and more is to come."""
-        return not self.news and self.open > 0
 
 
 class Job(Protocol):
@@ -73,11 +59,11 @@ class Loop:
         """Steps made so far."""
         self._jobs: dict[int, Job] = {}  # by sequence
         self._sequences: dict[int, set[int]] = {}  # by the job's id
-        self._lock = threading.RLock()
+        self._turns = Turns()
 
     def enter(self, job: Job) -> None:
         """A job comes.  Its errors are raised."""
-        with self._lock:
+        with self._turns.between_steps():
             try:
                 job.begin(self)
             except FledgeError:
@@ -86,15 +72,18 @@ class Loop:
 
     def leave(self, job: Job) -> None:
         """A job goes, finished or not: its blocks are free at once."""
-        with self._lock:
+        with self._turns.between_steps():
             self._drop(job)
 
     def wait(self, inbox: Inbox) -> None:
         """Make steps until there is something new, or nothing more to come."""
-        while inbox.waiting:
-            with self._lock:
-                if inbox.waiting:  # another thread's step may have brought it
-                    self._step()
+        if inbox.waiting and self._turns.take(inbox):
+            try:
+                while inbox.waiting:
+                    with self._turns.step():
+                        self._step()
+            finally:
+                self._turns.give_up()
 
     def submit(
         self,

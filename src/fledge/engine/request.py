@@ -23,6 +23,8 @@ class Generation:
     choices: tuple[Choice, ...] = ()
     """With ``logprobs`` or ``inspect``: how each of ``token_ids`` was drawn, and the stop token
     behind them if one was."""
+    prompt_choices: tuple[Choice, ...] = ()
+    """With ``echo``: what the model thought of each token of the prompt but the first."""
     others: tuple[Generation, ...] = ()
     """The other answers, with ``n`` above 1."""
     cached_tokens: int = field(default=0, compare=False)
@@ -46,4 +48,6 @@ class Token:
     """Which of ``n`` answers it belongs to."""
     choice: Choice | None = None
     """With ``logprobs`` or ``inspect``: how it was drawn."""
+    prompt_choices: tuple[Choice, ...] = ()
+    """With ``echo``, on the first token: as in ``Generation``."""
     generation: Generation | None = None

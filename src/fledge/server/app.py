@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,14 +20,17 @@ from fledge.server.config import ServerConfig
 from fledge.server.desk import Desk
 from fledge.server.errors import ApiError, answer_error, as_api_error, too_long
 from fledge.server.page import page_routes
-from fledge.server.reading import ClientGone, check_key, read_body, unless_gone
+from fledge.server.reading import ClientGone, check_key, client_of, read_body, unless_gone
 from fledge.server.schema import (
+    AdapterName,
+    AdapterRequest,
     ChatRequest,
     CompletionRequest,
     GenerationRequest,
     RequestT,
     parse_request,
 )
+from fledge.server.shelf import Shelf
 from fledge.server.wire import Answer, event
 
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -42,6 +45,8 @@ def create_app(model: ChatModel, config: ServerConfig | None = None) -> Starlett
         Route("/v1/completions", api.complete, methods=["POST"]),
         Route("/v1/models", api.models, methods=["GET"]),
         Route("/v1/models/{name:path}", api.model_card, methods=["GET"]),
+        Route("/v1/load_lora_adapter", api.load_adapter, methods=["POST"]),
+        Route("/v1/unload_lora_adapter", api.unload_adapter, methods=["POST"]),
         Route("/health", api.health, methods=["GET"]),
         *page_routes(),
     ]
@@ -61,43 +66,55 @@ class _Api:
     """The endpoints."""
 
     def __init__(self, model: ChatModel, config: ServerConfig) -> None:
-        self._model = model
+        self._shelf = Shelf(model, config.adapter_folder)
         self._config = config
-        self._started = int(time.time())
         self.desk = Desk(concurrent=config.concurrent, waiting=config.waiting)
 
     async def health(self, request: Request) -> Response:
         """Whether the server takes requests."""
         if self.desk.draining:
             raise ApiError(503, "the server is stopping", code="draining")
-        return JSONResponse({"status": "ok", "model": self._model.name})
+        return JSONResponse({"status": "ok", "model": self._shelf.main.name})
 
     async def models(self, request: Request) -> Response:
-        """The one model there is."""
+        """The model, and its adapters."""
         check_key(request, self._config.api_keys)
-        return JSONResponse({"object": "list", "data": [self._card()]})
+        cards = [self._shelf.card(name) for name in self._shelf.names]
+        return JSONResponse({"object": "list", "data": cards})
 
     async def model_card(self, request: Request) -> Response:
         """The model by its name."""
         check_key(request, self._config.api_keys)
-        self._check_name(request.path_params["name"])
-        return JSONResponse(self._card())
+        return JSONResponse(self._shelf.card(request.path_params["name"]))
+
+    async def load_adapter(self, request: Request) -> Response:
+        """Take in a LoRA adapter of the server's folder, to be asked for by its name."""
+        asked = await self._read(request, AdapterRequest)
+        await self.desk.aside(partial(self._shelf.load, asked.lora_name, asked.lora_path))
+        return JSONResponse(self._shelf.card(asked.lora_name))
+
+    async def unload_adapter(self, request: Request) -> Response:
+        """Forget an adapter."""
+        asked = await self._read(request, AdapterName)
+        self._shelf.unload(asked.lora_name)
+        return JSONResponse({"id": asked.lora_name, "object": "model", "deleted": True})
 
     async def chat(self, request: Request) -> Response:
         """Answer a conversation."""
         asked = await self._read(request, ChatRequest)
+        model = self._model(request, asked)
         messages, sampling = asked.conversation(), asked.sampling()
         return await self._answer(
             request,
             asked,
-            lambda: stream_in_room(self._model, messages, sampling, asked.answer_room),
+            lambda: stream_in_room(model, messages, sampling, asked.answer_room),
             chat=True,
         )
 
     async def complete(self, request: Request) -> Response:
         """Continue a text."""
         asked = await self._read(request, CompletionRequest)
-        model, sampling = self._model, asked.sampling()
+        model, sampling = self._model(request, asked), asked.sampling()
         if not isinstance(model, Completer):
             raise ApiError(400, f"{model.name} only chats: use /v1/chat/completions")
         return await self._answer(
@@ -110,9 +127,11 @@ class _Api:
             body = await read_body(request, self._config.max_body_bytes)
         except ClientDisconnect:
             raise ClientGone from None
-        asked = parse_request(kind, body)
-        self._check_name(asked.model)
-        return asked
+        return parse_request(kind, body)
+
+    def _model(self, request: Request, asked: GenerationRequest) -> ChatModel:
+        """The one asked for; clients, told apart by key or else by address, take turns."""
+        return self._shelf.get(asked.model, client_of(request, self._config.api_keys))
 
     async def _answer(
         self,
@@ -124,7 +143,7 @@ class _Api:
     ) -> Response:
         deltas = self.desk.deltas(start)
         counted = asked.stream_options.include_usage
-        answer = Answer(model=self._model.name, chat=chat, counted=counted)
+        answer = Answer(model=asked.model, chat=chat, counted=counted)
         try:
             if not asked.stream:
                 replies = await unless_gone(request, _last(deltas, asked.n))
@@ -142,23 +161,6 @@ class _Api:
             media_type="text/event-stream",
             headers=STREAM_HEADERS,
         )
-
-    def _check_name(self, name: str) -> None:
-        if name != self._model.name:
-            raise ApiError(
-                404,
-                f"there is no model {name!r}; this server has {self._model.name!r}",
-                param="model",
-                code="model_not_found",
-            )
-
-    def _card(self) -> dict[str, object]:
-        return {
-            "id": self._model.name,
-            "object": "model",
-            "created": self._started,
-            "owned_by": "fledge",
-        }
 
 
 async def _first(deltas: AsyncIterator[Delta]) -> Delta:

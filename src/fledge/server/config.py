@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from fledge.core.config import Config
@@ -21,6 +23,9 @@ class ServerConfig(Config):
 
     max_body_bytes: int = Field(default=1_000_000, ge=1)
     """A longer request gets 413."""
+
+    adapter_folder: Path | None = None
+    """Clients may load the LoRA adapters in this folder; None: none but those it starts with."""
 
     drain_seconds: float = Field(default=30.0, ge=0)
     """After SIGTERM or Ctrl-C, running answers have this long to finish."""

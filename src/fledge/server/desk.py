@@ -49,6 +49,10 @@ class Desk:
                 # The thread may be inside a step of it; it closes the iterator after that.
                 self._thread.submit(_close, pieces)
 
+    async def aside(self, job: Callable[[], T]) -> T:
+        """The result of work that may take a while, done beside the answers."""
+        return await asyncio.get_running_loop().run_in_executor(None, job)
+
     def close(self) -> None:
         """Let the thread end when its current step is done."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -217,17 +218,28 @@ class CompletionRequest(GenerationRequest):
 
     prompt: str
     """The text to continue."""
-    max_tokens: int = Field(default=16, ge=1, le=MOST)
-    """The most tokens to write."""
+    max_tokens: int = Field(default=16, ge=0, le=MOST)
+    """The most tokens to write; 0 with ``echo``, to score the text."""
     best_of: int | None = Field(default=None, ge=1, le=MOST_ANSWERS)
     """Answers to draw, of which the ``n`` likeliest a token are given; not with ``stream``."""
     logprobs: int | None = Field(default=None, ge=0, le=20)
     """Tell log-probabilities, and those of this many likeliest tokens."""
-    echo: Literal[False] = False
+    echo: bool = False
+    """Begin the answer with the text itself; with ``logprobs`` its tokens are told of, too."""
     suffix: Literal[""] = ""
 
     def limit(self) -> int:
+        if not self.max_tokens and not self.echo:
+            raise ApiError(
+                400,
+                "max_tokens = 0 needs echo",
+                param="max_tokens",
+                code="invalid_value",
+            )
         return self.max_tokens
+
+    def sampling(self) -> Sampling:
+        return replace(super().sampling(), echo=self.echo)
 
     def shown_logprobs(self) -> int | None:
         return self.logprobs
@@ -241,7 +253,23 @@ class CompletionRequest(GenerationRequest):
         return self.best_of
 
 
-RequestT = TypeVar("RequestT", bound=GenerationRequest)
+class AdapterName(BaseModel):
+    """``POST /v1/unload_lora_adapter``"""
+
+    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
+
+    lora_name: str = Field(min_length=1, max_length=200)
+    """What requests call it in ``model``."""
+
+
+class AdapterRequest(AdapterName):
+    """``POST /v1/load_lora_adapter``"""
+
+    lora_path: str = Field(min_length=1, max_length=1000)
+    """Its folder, below the one that the server was started with."""
+
+
+RequestT = TypeVar("RequestT", bound=BaseModel)
 
 
 def _biases(given: Mapping[str, float]) -> dict[int, float]:
@@ -336,7 +364,7 @@ def parse_request(kind: type[RequestT], body: bytes) -> RequestT:
         request = kind.model_validate(given)
     except ValidationError as error:
         raise _explain(kind, error) from None
-    if "stream_options" in given and not request.stream:
+    if "stream_options" in given and not getattr(request, "stream", True):
         raise ApiError(400, "stream_options is only for stream = true", param="stream_options")
     return request
 
@@ -345,7 +373,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _explain(kind: type[GenerationRequest], error: ValidationError) -> ApiError:
+def _explain(kind: type[BaseModel], error: ValidationError) -> ApiError:
     """The first thing that is wrong, in words, with the field as ``param``."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]

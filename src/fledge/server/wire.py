@@ -36,6 +36,15 @@ def _text(token: bytes) -> str:
     return token.decode("utf-8", "replace")
 
 
+def _key(token: bytes) -> str:
+    """A token as a key; parts of characters all look alike as text, and are written as OpenAI does:
+    ``bytes:\\xe6\\xa1``."""
+    try:
+        return token.decode("utf-8")
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{one:02x}" for one in token)
+
+
 def total(replies: Sequence[Reply]) -> Usage:
     """What answers to one prompt used: it was read once."""
     return Usage(
@@ -134,7 +143,7 @@ class Answer:
         return {
             "tokens": [_text(token.token) for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
-            "top_logprobs": [{_text(one): logp for one, logp in token.top} for token in tokens],
+            "top_logprobs": [{_key(one): logp for one, logp in token.top} for token in tokens],
             "text_offset": list(
                 accumulate((len(_text(token.token)) for token in tokens[:-1]), initial=0)
             ),

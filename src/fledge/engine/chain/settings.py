@@ -111,7 +111,7 @@ _FLAG = (lambda v: isinstance(v, bool), "true or false")
 _PENALTY = (_number(lambda v: -100 <= v <= 100), "a number from -100 to 100; 0 is off")
 
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "max_new_tokens": (_whole(1), "a whole number from 1"),
+    "max_new_tokens": (_whole(0), "a whole number from 1"),
     "min_tokens": (_whole(0), "a whole number from 0 (off)"),
     "temperature": (_number(lambda v: v >= 0), "a number from 0 (greedy)"),
     "top_k": (_whole(0), "a whole number from 0 (off)"),
@@ -128,6 +128,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stop_ids": (_each(_whole(0)), "token ids"),
     "logprobs": _FLAG,
     "top_logprobs": (lambda v: _whole(0)(v) and v <= 100, "a whole number from 0 to 100"),
+    "echo": _FLAG,
     "inspect": _FLAG,
     "n": (_whole(1), "a whole number from 1"),
     "best_of": (lambda v: v is None or _whole(1)(v), "a whole number from 1, or none"),
@@ -141,6 +142,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def _check_together(settings: Settings) -> None:
     """Refuse values that are fine alone and contradict each other."""
     least, most = settings.min_tokens, settings.max_new_tokens
+    if not most and not settings.echo:
+        raise InputError(
+            "max_new_tokens = 0 leaves nothing to do", remedy="use 1 or more, or echo = true"
+        )
     if least > most:
         raise InputError(
             f"min_tokens = {least} is more than max_new_tokens = {most}",
