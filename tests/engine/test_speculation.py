@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fledge.engine.answer import Answer, Asked
 from fledge.engine.chain.candidates import Candidates
 from fledge.engine.chain.distribution import Distribution
 from fledge.engine.chain.lookup import NgramIndex
-from fledge.engine.chain.sampler import Sampler
 from fledge.engine.chain.settings import Settings
-from fledge.engine.chain.verify import Verdict, residual, verify_draws, verify_guess
 
 V = 6
 ROUNDS = 6000
@@ -53,67 +53,57 @@ def check_law(outcomes: list[int], odds: np.ndarray) -> None:
     assert stats.chisquare(counts, expected).pvalue > 0.01
 
 
-def first_two(start: Verdict, draft: Sequence[int], more: Callable[[list[int]], int]) -> int:
-    """The first two tokens that come out, as one number; ``more`` draws a missing one."""
-    tokens = [*draft[: start.accepted], start.token]
-    if len(tokens) < 2:
-        tokens.append(more(tokens))
-    return tokens[0] * V + tokens[1]
+class Letters:
+    """A tokenizer whose tokens are letters."""
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([97 + token])
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize("draft_seed", [3, None])
-def test_a_drawn_draft_leaves_the_distribution_as_it_is(seed: int, draft_seed: int | None) -> None:
-    """Of the first two tokens together; the draft model is another one, or the model itself."""
-    model = random_model(seed)
-    drafter = random_model(seed if draft_seed is None else draft_seed)
-    rng = np.random.default_rng(seed)
-    outcomes, accepted = [], 0
-    for _ in range(ROUNDS):
-        draft: list[int] = []
-        proposals = []
-        for _ in range(2):
-            proposals.append(as_distribution(drafter([0, 0, *draft])))
-            draft.append(proposals[-1].draw(rng.random()))
-        verdict = verify_draws(
-            draft,
-            proposals,
-            lambda i, draft=draft: as_distribution(model([0, 0, *draft[:i]])),
-            rng.random,
-        )
-        accepted += verdict.accepted
-        outcomes.append(
-            first_two(
-                verdict,
-                draft,
-                lambda done: as_distribution(model([0, 0, *done])).draw(rng.random()),
-            )
-        )
+def asked(**how: Any) -> Asked:
+    return Asked(
+        prompt=(0, 0),
+        settings=Settings(**how),
+        stop_ids=frozenset(),
+        room=how["max_new_tokens"],
+        vocabulary=V,
+        tokenizer=cast(Any, Letters()),
+    )
+
+
+def write(
+    model: Callable[[Sequence[int]], np.ndarray],
+    guess: Callable[[list[int]], Sequence[int]],
+    **how: Any,
+) -> tuple[Answer, int]:
+    """An answer whose steps are given ``guess(tokens so far)``, and how many steps it took."""
+    answer, steps = Answer(asked(**how), 0, None), 0
+    while not answer.done:
+        tokens = [0, 0, *answer.drawn]
+        draft = list(guess(tokens))
+        rows = [model([*tokens, *draft[:i]]) for i in range(len(draft) + 1)]
+        answer.read(np.stack(rows), draft)
+        steps += 1
+    return answer, steps
+
+
+@pytest.mark.parametrize("drafter", [None, 1, 3])
+def test_a_draft_leaves_the_distribution_as_it_is(drafter: int | None) -> None:
+    """Of the first two tokens together; the draft model is none, itself, or another one."""
+    model, rng = random_model(1), np.random.default_rng(7)
+    other = None if drafter is None else random_model(drafter)
+
+    def guess(tokens: list[int]) -> list[int]:
+        if other is None:
+            return list(rng.integers(0, V, 2))
+        first = int(other(tokens).argmax())
+        return [first, int(other([*tokens, first]).argmax())]
+
+    outcomes = []
+    for seed in range(ROUNDS):
+        answer, _ = write(model, guess, max_new_tokens=2, temperature=1.0, seed=seed)
+        outcomes.append(answer.drawn[0] * V + answer.drawn[1])
     check_law(outcomes, law(model, 2))
-    if draft_seed is None:
-        assert accepted == 2 * ROUNDS  # equal models accept everything
-
-
-@pytest.mark.parametrize("guess", [[0, 0], [3, 5], [5]])
-def test_a_guess_leaves_the_distribution_as_it_is(guess: list[int]) -> None:
-    model = random_model(4)
-    rng = np.random.default_rng(7)
-    outcomes, accepted = [], 0
-    for _ in range(ROUNDS):
-        verdict = verify_guess(
-            guess, lambda i: as_distribution(model([0, 0, *guess[:i]])), rng.random
-        )
-        accepted += verdict.accepted > 0
-        outcomes.append(
-            first_two(
-                verdict,
-                guess,
-                lambda done: as_distribution(model([0, 0, *done])).draw(rng.random()),
-            )
-        )
-    check_law(outcomes, law(model, 2))
-    first = as_distribution(model([0, 0])).probability(guess[0])
-    assert accepted / ROUNDS == pytest.approx(first, abs=0.03)  # as algorithm 1 accepts
 
 
 def test_the_check_can_fail() -> None:
@@ -129,80 +119,30 @@ def test_the_check_can_fail() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    draft=st.lists(st.integers(0, V - 1), max_size=5),
-    drawn=st.booleans(),
-)
-def test_greedy_accepts_exactly_what_greedy_decoding_writes(
-    seed: int, draft: list[int], drawn: bool
-) -> None:
-    model = random_model(seed)
-    tokens = [0, 0]
-    for _ in range(len(draft) + 1):
-        tokens.append(int(model(tokens).argmax()))
-    wanted = tokens[2:]
-    same = next((i for i, (a, b) in enumerate(zip(draft, wanted, strict=False)) if a != b), None)
-    count = len(draft) if same is None else same
-
-    sampler = Sampler(Settings(), V)
-
-    def target(i: int) -> Distribution:
-        return sampler.distribution(model([0, 0, *draft[:i]]))
-
-    rng = np.random.default_rng(seed)
-    if drawn:
-        proposals = [as_distribution(random_model(seed + 1)([0, token])) for token in draft]
-        verdict = verify_draws(draft, proposals, target, rng.random)
-    else:
-        verdict = verify_guess(draft, target, rng.random)
-    assert verdict == Verdict(count, wanted[count])
+@given(seed=st.integers(0, 10**6), heat=st.sampled_from([0.0, 0.7]), length=st.integers(0, 5))
+def test_any_guess_writes_what_the_seed_writes_without(seed: int, heat: float, length: int) -> None:
+    model, rng = random_model(seed), np.random.default_rng(seed)
+    how: dict[str, Any] = {"max_new_tokens": 12, "temperature": heat, "seed": seed}
+    plain, _ = write(model, lambda tokens: (), **how)
+    guessed, _ = write(model, lambda tokens: rng.integers(0, V, length).tolist(), **how)
+    assert guessed.drawn == plain.drawn
 
 
 @pytest.mark.parametrize("heat", [0.0, 0.8])
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
-def test_prompt_lookup_writes_what_its_seed_writes_without(heat: float, penalty: float) -> None:
+def test_prompt_lookup_takes_fewer_steps_to_the_same_text(heat: float, penalty: float) -> None:
     model = random_model(9)
-    how = Settings(temperature=heat, repetition_penalty=penalty, top_p=0.9, seed=21)
-    prompt = [0, 1, 2, 3, 1, 2]
-
-    plain = Sampler(how, V, prompt)
-    wanted = list(prompt)
-    while len(wanted) < 200:
-        token = plain.choose(model(wanted)).token
-        plain.push(token)
-        wanted.append(token)
-
-    sampler, index = Sampler(how, V, prompt), NgramIndex(prompt)
-    tokens, passes = list(prompt), 0
-    while len(tokens) < 200:
-        draft = index.guess(4)
-        start = tuple(tokens)
-        pushed = 0
-
-        def target(i: int, draft=draft, start=start) -> Distribution:  # type: ignore[no-untyped-def]
-            nonlocal pushed
-            while pushed < i:  # the history has what was accepted, no more
-                sampler.push(draft[pushed])
-                pushed += 1
-            return sampler.distribution(model([*start, *draft[:i]]))
-
-        verdict = verify_guess(draft, target, sampler.uniform)
-        sampler.push(verdict.token)
-        for token in (*draft[: verdict.accepted], verdict.token):
-            index.push(token)
-            tokens.append(token)
-        passes += 1
-    assert tokens[:200] == wanted
-    assert passes < 194  # some guesses stood
-
-
-def test_residual_is_the_positive_part() -> None:
-    p = Distribution(np.array([0.5, 0.3, 0.2]), 1.0)
-    q = Distribution(np.array([6.0, 2.0]), 8.0, np.array([0, 4]))
-    rest = residual(p, q)
-    np.testing.assert_allclose(rest.dense(3), [0, 0.6, 0.4])
-    assert residual(p, p) is p
+    how: dict[str, Any] = {
+        "max_new_tokens": 200,
+        "temperature": heat,
+        "repetition_penalty": penalty,
+        "top_p": 0.9,
+        "seed": 21,
+    }
+    plain, _ = write(model, lambda tokens: (), **how)
+    quick, steps = write(model, lambda tokens: NgramIndex(tokens).guess(4), **how)
+    assert quick.drawn == plain.drawn
+    assert steps < 190  # some guesses stood
 
 
 # --- prompt lookup

@@ -146,19 +146,6 @@ class Sampler:
         return candidates
 
 
-def choose_each(
-    samplers: Sequence[Sampler], logits: Floats, masks: Sequence[Mask | None]
-) -> list[Choice | FledgeError]:
-    """A choice per row of logits (B,V); a row that cannot be drawn from gives its error alone."""
-    chosen: list[Choice | FledgeError] = []
-    for sampler, row, allowed in zip(samplers, logits, masks, strict=True):
-        try:
-            chosen.append(sampler.choose(row, allowed))
-        except FledgeError as error:
-            chosen.append(error)
-    return chosen
-
-
 def find_best(logits: Floats) -> int:
     """The position of the largest logit (V,); raises FledgeError when the model broke.
 
