@@ -6,7 +6,7 @@ import ctypes
 import os
 import weakref
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from fledge.core.errors import FledgeError, InputError
 from fledge.core.run import usable_cores
 from fledge.engine.native.library import ACTIVATIONS, FAILURES, KINDS, Shape, load_library
 from fledge.engine.native.rope import rope_table
+from fledge.engine.native.tensors import Stored
 from fledge.engine.native.weights import Opened, fill, open_checkpoint
 from fledge.engine.step import Piece
 from fledge.model.config import ModelConfig
@@ -58,7 +59,15 @@ class NativeRunner:
         shape = _shape(config, weights, cache, blocks, block_size, threads)
         self._model = _open(self._library, shape, config)
         self._closed = weakref.finalize(self, _close, self._library, self._model, os.getpid())
-        fill(self._library, self._model, config, opened.stored, threads)
+        self._threads = threads
+        self.refill(opened.stored)
+
+    def refill(self, stored: Mapping[str, Stored]) -> None:
+        """Take the weights of these tensors, of the same names and shapes as those before.
+
+        What the blocks remember was computed with the former weights.
+        """
+        fill(self._library, self._model, self.config, stored, self._threads)
 
     @property
     def level(self) -> str:
