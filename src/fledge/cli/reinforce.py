@@ -63,7 +63,13 @@ def door(stage: str, purpose: str) -> click.Command:
         if out is None:
             raise InputError("--out is missing", remedy="name a folder for the trained model")
         run_single(
-            stage, {"sft": source}, values, out=out, overrides=overrides, force=force, as_json=as_json
+            stage,
+            {"sft": source},
+            values,
+            out=out,
+            overrides=overrides,
+            force=force,
+            as_json=as_json,
         )
 
     return command

@@ -183,9 +183,7 @@ def _evals(work: Work) -> Outcome:
     from fledge.evals.ladder import evaluate_ladder
 
     assert isinstance(work.config, EvalsConfig)
-    rungs: dict[str, Path] = {
-        name: work.folders[name] for name in RUNGS if name in work.folders
-    }
+    rungs: dict[str, Path] = {name: work.folders[name] for name in RUNGS if name in work.folders}
     sets = work.folders["samples"] / "evals" if "samples" in work.folders else None
     return evaluate_ladder(
         work.config, rungs, sets, work.folders.get("tokens"), work.out, work.progress

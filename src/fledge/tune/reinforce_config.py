@@ -86,6 +86,10 @@ class ReinforceConfig(LoopConfig):
     kl_in: Literal["loss", "reward"] = "loss"
     """Where KL is charged: in the loss, or at each token in the reward."""
 
+    kl_corrected: bool = False
+    """Weigh the KL in the loss by the ratio of new to old probability (arXiv:2512.02556, 3.1), so
+    that it is that of the present model even after several updates of a rollout."""
+
     kl_target: float | None = Field(default=None, gt=0)
     """Lead the KL to so many nats an answer by changing ``kl_weight``; None: it is fixed."""
 

@@ -67,7 +67,9 @@ def reinforce_objective(config: ReinforceConfig, tally: Tally) -> Objective:
         loss = policy_loss(log_ratio, advantage, config.clip_low, config.clip_high, config.clip_cap)
         difference = logp - signal["reference"]
         if config.kl_in == "loss" and config.kl_weight:
-            loss = loss + signal["kl_weight"] * kl_estimate(difference, config.kl_estimator)
+            kl = kl_estimate(difference, config.kl_estimator)
+            share = (logp - old).exp() if config.kl_corrected else 1.0
+            loss = loss + signal["kl_weight"] * kl * share
         if config.entropy_weight:
             loss = loss - config.entropy_weight * entropy
         if ppo is not None:
