@@ -20,6 +20,7 @@ from fledge.samples.bridges.config import SamplesConfig
 from fledge.tokenizer.config import TokenizerConfig
 from fledge.train.config import PretrainConfig
 from fledge.tune.config import SftConfig
+from fledge.tune.reinforce_config import GrpoConfig, PpoConfig, ReinforceConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +151,39 @@ def _sft(work: Work) -> Outcome:
     return sft(config, work.folder("pretrain"), files, work.out, work.progress, tokens=tokens)
 
 
+def _grpo(work: Work) -> Outcome:
+    from fledge.tune.reinforce import grpo
+
+    assert isinstance(work.config, GrpoConfig)
+    files = _prompts(work.config)
+    return grpo(work.config, _latest(work, "grpo"), files, work.out, work.progress)
+
+
+def _ppo(work: Work) -> Outcome:
+    from fledge.tune.reinforce import ppo
+
+    assert isinstance(work.config, PpoConfig)
+    files = _prompts(work.config)
+    return ppo(work.config, _latest(work, "ppo"), files, work.out, work.progress)
+
+
+def _prompts(config: ReinforceConfig) -> list[Path]:
+    if not config.prompts:
+        raise InputError("prompts is empty", remedy="name your JSONL files")
+    return [Path(path) for path in config.prompts]
+
+
+def _latest(work: Work, stage: str) -> Path:
+    """The model that a stage goes on from: of the latest rung before it."""
+    before = [name for name in RUNGS[: RUNGS.index(stage)] if name in work.folders]
+    return work.folder(before[-1] if before else "sft")
+
+
 def _evals(work: Work) -> Outcome:
     from fledge.evals.ladder import evaluate_ladder
 
     assert isinstance(work.config, EvalsConfig)
-    rungs: dict[str, Path] = {
-        name: work.folders[name] for name in ("pretrain", "sft") if name in work.folders
-    }
+    rungs: dict[str, Path] = {name: work.folders[name] for name in RUNGS if name in work.folders}
     sets = work.folders["samples"] / "evals" if "samples" in work.folders else None
     return evaluate_ladder(
         work.config, rungs, sets, work.folders.get("tokens"), work.out, work.progress
@@ -192,6 +219,17 @@ def _sft_files(config: Config) -> list[Path]:
     return [Path(path) for path in config.conversations]
 
 
+def _prompt_files(config: Config) -> list[Path]:
+    assert isinstance(config, ReinforceConfig)
+    for path in config.prompts:
+        if not Path(path).is_file():
+            raise InputError(f"prompts: {path} is no file", remedy="check the path")
+    return [Path(path) for path in config.prompts]
+
+
+RUNGS = ("pretrain", "sft", "grpo", "ppo")
+"""Stages that leave a model, in the order in which they build on each other."""
+
 STAGES: dict[str, Stage] = {
     "samples": Stage(config=SamplesConfig, run=_samples),
     "corpus": Stage(config=CorpusConfig, run=_corpus, reads=("samples",), files=_corpus_files),
@@ -213,7 +251,9 @@ STAGES: dict[str, Stage] = {
         files=_sft_files,
         together=True,
     ),
-    "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "pretrain", "sft")),
+    "grpo": Stage(config=GrpoConfig, run=_grpo, reads=RUNGS[1:2], files=_prompt_files),
+    "ppo": Stage(config=PpoConfig, run=_ppo, reads=RUNGS[1:3], files=_prompt_files),
+    "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", *RUNGS)),
 }
 """In the order in which they run, whatever the order of a recipe's tables."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from fledge.core.errors import InputError
 from fledge.core.run import is_current
 
-RUNGS = ("pretrain", "sft", "honesty", "dpo", "ppo", "grpo")
+RUNGS = ("pretrain", "sft", "honesty", "dpo", "grpo", "ppo")
 """The stages that leave a model, in the order they climb."""
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

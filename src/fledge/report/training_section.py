@@ -10,7 +10,7 @@ from fledge.report.html import Html, Number, element, join, table, term
 from fledge.report.svg import Event, Series, line_chart, smooth
 from fledge.report.words import CURVES, STAGES, count, duration, size
 
-TRAINING = ("pretrain", "sft", "honesty", "dpo", "ppo", "grpo")
+TRAINING = ("pretrain", "sft", "honesty", "dpo", "grpo", "ppo")
 HELD_OUT = {
     "loss": ("Held-out conversations, nats a target token", "留出对话，每目标词元的损失"),
     "bits_per_byte": ("Held-out text, bits per byte", "留出文本，每字节比特数"),

@@ -6,7 +6,7 @@ import ctypes
 import os
 import weakref
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from fledge.core.run import usable_cores
 from fledge.engine.native.adapters import add_adapter, read_adapter
 from fledge.engine.native.library import ACTIVATIONS, FAILURES, KINDS, Shape, load_library
 from fledge.engine.native.rope import rope_table
+from fledge.engine.native.tensors import Stored
 from fledge.engine.native.weights import Opened, fill, open_checkpoint
 from fledge.engine.step import Piece
 from fledge.model.config import ModelConfig
@@ -67,10 +68,18 @@ class NativeRunner:
         self._library = load_library(level)
         shape = _shape(config, weights, cache, blocks, block_size, threads)
         self._model = _open(self._library, shape, config)
-        self._opened = opened
         self._adapters: WeakValueDictionary[str, NativeAdapter] = WeakValueDictionary()
         self._closed = weakref.finalize(self, _close, self._library, self._model, os.getpid())
-        fill(self._library, self._model, config, opened.stored, threads)
+        self._threads = threads
+        self.refill(opened.stored)
+
+    def refill(self, stored: Mapping[str, Stored]) -> None:
+        """Take the weights of these tensors, of the same names and shapes as those before.
+
+        What the blocks remember was computed with the former weights.
+        """
+        self._opened = Opened(self.config, stored)
+        fill(self._library, self._model, self.config, stored, self._threads)
 
     @property
     def level(self) -> str:

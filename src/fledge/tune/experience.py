@@ -1,0 +1,181 @@
+"""What a rollout teaches by: flat arrays in, files and batches out.
+
+``<stage>/rollouts/step-000012.safetensors`` holds the arrays, written last; the ``.jsonl`` beside
+it says the same to people.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from fledge.core.errors import InputError
+from fledge.core.files import replacing, write_jsonl
+from fledge.train.batch import Batch, Rows
+from fledge.tune.packing import pack
+from fledge.tune.rollouts import Answered
+
+Floats = NDArray[np.float32]
+
+CHANNELS = ("old", "reference", "advantage", "kl_weight", "drawn", "value", "return")
+"""What ``Batch.signals`` holds of each target, in this order."""
+
+ALIGNED = 8
+"""Rows are as long as a multiple of it."""
+
+
+@dataclass(kw_only=True)
+class Experience:
+    """N answers end to end, M tokens in all.  ``signals`` are of each token as a target."""
+
+    ids: NDArray[np.int32]
+    """(M)"""
+    learnt: NDArray[np.bool_]
+    """(M)"""
+    lengths: NDArray[np.int32]
+    """(N)"""
+    rewards: Floats
+    """(N)"""
+    truncated: NDArray[np.bool_]
+    """(N)"""
+    signals: dict[str, Floats] = field(default_factory=dict)
+    """Channel -> (M)"""
+    facts: dict[str, float] = field(default_factory=dict)
+    """What is known of the rollout as a whole."""
+
+    @classmethod
+    def of(cls, answers: Sequence[Answered], rewards: Sequence[float]) -> Experience:
+        """Answers and what they earned."""
+        drawn = [value for answer in answers for value in answer.drawn]
+        return cls(
+            ids=np.array([token for answer in answers for token in answer.ids], np.int32),
+            learnt=np.array([one for answer in answers for one in answer.learnt], np.bool_),
+            lengths=np.array([len(answer.ids) for answer in answers], np.int32),
+            rewards=np.array(rewards, np.float32),
+            truncated=np.array([answer.finish == "length" for answer in answers], np.bool_),
+            signals={"drawn": np.array(drawn, np.float32)},
+        )
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(N): where each answer begins."""
+        return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+
+    def drawn_tokens(self) -> NDArray[np.int64]:
+        """(N): how many tokens of each answer the model drew."""
+        return np.add.reduceat(self.learnt.astype(np.int64), self.starts)
+
+    def spread(self, of_answers: Floats) -> Floats:
+        """A number of each answer (N) at each of its tokens (M)."""
+        return np.repeat(of_answers.astype(np.float32), self.lengths)
+
+    def save(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write both files of ``path`` (without suffix), each whole or not at all."""
+        write_jsonl(path.with_suffix(".jsonl"), rows)
+        arrays = {
+            "ids": self.ids,
+            "learnt": self.learnt.astype(np.uint8),
+            "lengths": self.lengths,
+            "rewards": self.rewards,
+            "truncated": self.truncated.astype(np.uint8),
+            **{f"signals.{name}": values for name, values in self.signals.items()},
+        }
+        facts = {name: json.dumps(value) for name, value in self.facts.items()}
+        with replacing(path.with_suffix(".safetensors")) as temporary:
+            save_file(arrays, temporary, metadata=facts)
+
+    @classmethod
+    def load(cls, path: Path) -> Experience | None:
+        """The rollout of ``path`` (without suffix), or None when it was not finished."""
+        file = path.with_suffix(".safetensors")
+        if not file.is_file():
+            return None
+        try:
+            with safe_open(file, framework="np") as opened:
+                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                facts = {k: float(json.loads(v)) for k, v in (opened.metadata() or {}).items()}
+            return cls(
+                ids=arrays["ids"],
+                learnt=arrays["learnt"].astype(np.bool_),
+                lengths=arrays["lengths"],
+                rewards=arrays["rewards"],
+                truncated=arrays["truncated"].astype(np.bool_),
+                signals={
+                    name.partition(".")[2]: values
+                    for name, values in arrays.items()
+                    if name.startswith("signals.")
+                },
+                facts=facts,
+            )
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            raise InputError(
+                f"{file} is no rollout: {error}", remedy="delete it: it is drawn again"
+            ) from None
+
+
+class Place(NamedTuple):
+    """Where an answer lies in a batch."""
+
+    answer: int
+    row: int
+    start: int
+
+
+@dataclass(frozen=True)
+class LaidOut:
+    """A batch, and where each answer lies in it."""
+
+    batch: Batch
+    places: list[Place]
+
+    def flat(self, values: torch.Tensor, experience: Experience) -> Floats:
+        """Numbers of targets (B,T) as numbers of tokens (M); 0 where no target is."""
+        numbers = values.float().numpy()
+        found = np.zeros(len(experience.ids), np.float32)
+        starts = experience.starts
+        for answer, row, start in self.places:
+            begin, length = int(starts[answer]), int(experience.lengths[answer])
+            found[begin + 1 : begin + length] = numbers[row, start : start + length - 1]
+        return found
+
+
+def lay_out(experience: Experience, answers: Sequence[int], weights: Floats, fill: int) -> LaidOut:
+    """Some of the answers in rows that they share, blind to each other.
+
+    ``weights`` (M) say how much each token counts.  A row is as long as the longest answer.
+    """
+    lengths = (experience.lengths - 1).tolist()
+    longest = max(lengths[answer] for answer in answers)
+    width = math.ceil(longest / ALIGNED) * ALIGNED
+    # ``pack`` numbers items by their place in the list.
+    packed = pack([lengths[answer] for answer in answers], range(len(answers)), width)
+    rows = Rows(len(packed), width, fill)
+    signals = np.zeros((len(packed), width, len(CHANNELS)), np.float32)
+    columns = [experience.signals.get(name) for name in CHANNELS]
+    places, starts = [], experience.starts
+    for row, items in enumerate(packed):
+        start = 0
+        for item in items:
+            answer = answers[item]
+            begin, end = int(starts[answer]), int(starts[answer]) + lengths[answer] + 1
+            stop = start + lengths[answer]
+            rows.ids[row, start:stop] = experience.ids[begin : end - 1]
+            rows.targets[row, start:stop] = experience.ids[begin + 1 : end]
+            rows.segments[row, start:stop] = answer
+            rows.weights[row, start:stop] = weights[begin + 1 : end]
+            for channel, values in enumerate(columns):
+                if values is not None:
+                    signals[row, start:stop, channel] = values[begin + 1 : end]
+            places.append(Place(answer, row, start))
+            start = stop
+    return LaidOut(rows.batch()._replace(signals=torch.from_numpy(signals)), places)

@@ -1,0 +1,56 @@
+"""Hidden states in, log-probability of each target and entropy out: logits a chunk at a time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from fledge.model.decoder import Decoder
+from fledge.train.batch import Batch
+
+CHUNK = 1024
+"""Tokens whose logits exist at once."""
+
+
+def target_logprobs(
+    model: Decoder, hidden: Tensor, targets: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """log p(target) and the entropy of p, in nats: hidden (N,D), targets (N) -> two (N) float32.
+
+    p is what tokens are drawn from: the softmax of the logits / ``temperature``.  With gradients
+    a chunk's logits are computed again when it is its turn, so N x V numbers are never held.
+    """
+    parts = []
+    for some, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
+        if torch.is_grad_enabled() and len(hidden) > CHUNK:
+            part = checkpoint(_chunk, model, some, wanted, temperature, use_reentrant=False)
+        else:
+            part = _chunk(model, some, wanted, temperature)
+        parts.append(part)
+    logp, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
+    return logp, entropy
+
+
+def _chunk(
+    model: Decoder, hidden: Tensor, targets: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    logits = model.logits(hidden) / temperature  # (n,V)
+    scores = logits.log_softmax(-1)
+    entropy = -(scores.exp() * scores).sum(-1)
+    return scores.gather(-1, targets[:, None]).squeeze(-1), entropy
+
+
+@torch.no_grad()
+def score_batch(model: Decoder, batch: Batch, rows: int, temperature: float) -> Tensor:
+    """log p of every target that counts, 0 elsewhere: (B,T) float32, on the CPU."""
+    found = torch.zeros(batch.targets.shape)
+    for number, piece in enumerate(batch.micro(rows)):
+        if not piece.weights.any():
+            continue
+        there = piece.to(model.device)
+        counts = there.weights > 0
+        hidden = model.hidden(there.ids, there.segments)[counts]  # (N,D)
+        logp, _ = target_logprobs(model, hidden, there.targets[counts], temperature)
+        found[number * rows : (number + 1) * rows][piece.weights > 0] = logp.cpu()
+    return found

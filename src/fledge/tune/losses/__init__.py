@@ -1,0 +1,1 @@
+"""Losses of post-training: pure functions of tensors, each with its paper and equation."""

@@ -1,0 +1,183 @@
+"""An engine and prompts in, answers with all that was said in between out.
+
+The answers to a prompt are drawn together and share its keys and values.  Where an answer calls
+tools, or its thinking span is closed for it, it goes on: what it did not draw itself is not learnt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fledge.core.protocols import Sampling, Tool
+from fledge.core.types import Message
+from fledge.engine.engine import Engine
+from fledge.engine.request import Generation
+from fledge.tune.prompts import Prompt
+from fledge.tune.reinforce_config import ReinforceConfig
+from fledge.tune.tool_turns import (
+    THINK,
+    THOUGHT,
+    answer_calls,
+    described,
+    leading_on,
+    read_turn,
+    spoken,
+)
+
+Finish = Literal["stop", "length", "rounds"]
+
+
+@dataclass(kw_only=True)
+class Answered:
+    """An answer to a prompt, finished or on its way."""
+
+    prompt: Prompt
+    sample: int
+    """Its place among the answers to the prompt."""
+    ids: list[int]
+    """Prompt, answer, and what others said in between."""
+    learnt: list[bool]
+    """Which of ``ids`` the model drew."""
+    drawn: list[float]
+    """log p of each drawn token as the engine drew it, in nats; 0 elsewhere."""
+    said: list[Message] = field(default_factory=list)
+    """Turns that called tools, and the results."""
+    text: str = ""
+    """The last turn without its thinking."""
+    finish: Finish | None = None
+    """"stop", "length" (cut off) or "rounds" (calls, but no more turns)."""
+    rounds: int = 0
+    broken: int = 0
+    """Calls that were none."""
+    begun: int = 0
+    """Where the present turn begins in ``ids``."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the model drew."""
+        return sum(self.learnt)
+
+
+class Roller:
+    """Draws answers as a config says."""
+
+    def __init__(self, config: ReinforceConfig, tools: Mapping[str, Tool]) -> None:
+        self._config, self._tools = config, tools
+        self.described: list[dict[str, Any]] = described(tools)
+        """The tools as prompts show them."""
+
+    def roll(
+        self, engine: Engine, prompts: Sequence[Prompt], group: int, key: Sequence[int]
+    ) -> list[Answered]:
+        """``group`` answers to each prompt, prompt by prompt.
+
+        ``key`` names the rollout: an answer depends on it, on the prompt's place and on its own,
+        and on nothing else that is drawn.
+        """
+        budget = self._first_budget()
+        plans = [
+            self._sampling(budget, seed_of(*key, place, 0), n=group)
+            for place in range(len(prompts))
+        ]
+        made = engine.generate([prompt.ids for prompt in prompts], plans)
+        answers: list[Answered] = []
+        for prompt, first in zip(prompts, made, strict=True):
+            for sample, one in enumerate((first, *first.others)):
+                answer = _begun(prompt, sample)
+                answers.append(answer)
+                self._take(engine, answer, one)
+        turn = 0
+        while going := [n for n, answer in enumerate(answers) if answer.finish is None]:
+            turn += 1
+            plans = [
+                self._sampling(self._left(engine, answers[n]), seed_of(*key, n, turn))
+                for n in going
+            ]
+            made = engine.generate([answers[n].ids for n in going], plans)
+            for n, one in zip(going, made, strict=True):
+                self._take(engine, answers[n], one)
+        return answers
+
+    def _first_budget(self) -> int:
+        return self._config.think_tokens or self._config.max_new_tokens
+
+    def _left(self, engine: Engine, answer: Answered) -> int:
+        """Tokens it may still draw."""
+        left = self._config.max_new_tokens - answer.tokens
+        return min(left, engine.context - len(answer.ids))
+
+    def _sampling(self, tokens: int, seed: int, n: int = 1) -> Sampling:
+        return Sampling(
+            max_new_tokens=tokens,
+            temperature=self._config.temperature,
+            seed=seed,
+            logprobs=True,
+            n=n,
+        )
+
+    def _take(self, engine: Engine, answer: Answered, made: Generation) -> None:
+        """Add what was drawn; decide whether and how the answer goes on."""
+        for choice in made.choices:
+            answer.ids.append(choice.token)
+            answer.learnt.append(True)
+            answer.drawn.append(choice.after.token if choice.after is not None else 0.0)
+        stopped = made.finish_reason == "stop"
+        if stopped:
+            self._end_turn(engine, answer)
+        elif self._left(engine, answer) > 0 and self._thinks(engine, answer):
+            token = engine.tokenizer.encode_with_specials(THOUGHT)
+            self._append(answer, token)
+        if answer.finish is None and self._left(engine, answer) < 1:
+            answer.finish = "length"
+        if answer.finish is not None and not stopped:
+            answer.text = read_turn(engine.tokenizer, answer.ids[answer.begun :]).text
+
+    def _thinks(self, engine: Engine, answer: Answered) -> bool:
+        """Whether the turn is within a thinking span."""
+        whole = engine.tokenizer.decode(answer.ids[answer.begun :], specials=True)
+        return whole.rfind(THINK) > whole.rfind(THOUGHT)
+
+    def _end_turn(self, engine: Engine, answer: Answered) -> None:
+        """The turn has come to its end: answer its calls, if it made any."""
+        turn = read_turn(engine.tokenizer, answer.ids[answer.begun : -1], len(answer.said))
+        answer.text, answer.broken = turn.text, answer.broken + turn.broken
+        if not (self._tools and turn.calls):
+            answer.finish = "stop"
+            return
+        answer.rounds += 1
+        results = answer_calls(turn, self._tools, self._config.verifier_seconds)
+        before = [*answer.prompt.messages, *answer.said, spoken(turn)]
+        answer.said += [spoken(turn), *results]
+        if answer.rounds >= self._config.rounds:
+            answer.finish = "rounds"
+            return
+        between = leading_on(engine.tokenizer, before, results, self.described, engine.stop_ids)
+        self._append(answer, between)
+        answer.begun = len(answer.ids)
+
+    def _append(self, answer: Answered, ids: Sequence[int]) -> None:
+        """Tokens that the model reads and did not draw."""
+        answer.ids += ids
+        answer.learnt += [False] * len(ids)
+        answer.drawn += [0.0] * len(ids)
+
+
+def _begun(prompt: Prompt, sample: int) -> Answered:
+    size = len(prompt.ids)
+    return Answered(
+        prompt=prompt,
+        sample=sample,
+        ids=list(prompt.ids),
+        learnt=[False] * size,
+        drawn=[0.0] * size,
+        begun=size,
+    )
+
+
+def seed_of(*key: int) -> int:
+    """A seed of 62 bits from whole numbers: different keys, different seeds."""
+    digest = hashlib.sha256(",".join(map(str, key)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 2
