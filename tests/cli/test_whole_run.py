@@ -47,6 +47,16 @@ def test_report_has_the_figures_everyone_uses(runs: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
 
 
+def test_samples_show_it_learning(runs: Path) -> None:
+    for stage, prompt in (("pretrain", "The Golden Gate Bridge"), ("sft", "明石海峡大桥有多长？")):
+        lines = (runs / "bridges" / stage / "samples.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        mine = [row for row in rows if row["prompt"] == prompt]
+        assert [row["step"] for row in mine] == sorted({row["step"] for row in rows})
+        assert len({row["text"] for row in mine}) > 1
+    assert "What it wrote as it learnt" in (runs / "bridges" / "report.html").read_text()
+
+
 def test_a_second_run_does_nothing_again(runs: Path) -> None:
     before = (runs / "bridges" / "sft" / "manifest.json").read_bytes()
     done = run(runs)

@@ -132,8 +132,14 @@ def _pretrain(work: Work) -> Outcome:
     from fledge.train.pretrain import pretrain
 
     assert isinstance(work.config, PretrainConfig)
+    folder, write = work.folder("tokenizer"), None
+    if work.config.samples:
+        from fledge.engine.handover import Writer
+        from fledge.tokenizer.tokenizer import Tokenizer
+
+        write = Writer(Tokenizer.load(folder), chat=False)
     return pretrain(
-        work.config, work.folder("tokens"), work.folder("tokenizer"), work.out, work.progress
+        work.config, work.folder("tokens"), folder, work.out, work.progress, write=write
     )
 
 

@@ -6,6 +6,7 @@ runner computes with the very parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fledge.core.errors import FledgeError
-from fledge.core.protocols import Progress, Silent
+from fledge.core.protocols import Progress, Sampling, Silent
 from fledge.engine.engine import Engine
 from fledge.engine.loading import BLOCK, cache_blocks
 from fledge.engine.native.library import load_library
@@ -95,6 +96,32 @@ class LiveEngine:
             weights="float32",
             threads=self._threads,
         )
+
+
+SAMPLE_TOKENS = 48
+
+
+class Writer:
+    """``train.samples.Write``: continues texts, or answers them as messages."""
+
+    def __init__(self, tokenizer: Tokenizer, *, chat: bool, threads: int | None = None) -> None:
+        self._tokenizer, self._chat, self._threads = tokenizer, chat, threads
+        self._live: LiveEngine | None = None
+
+    def __call__(self, model: Decoder, prompts: Sequence[str]) -> list[str]:
+        """The likeliest tokens after each prompt, ``SAMPLE_TOKENS`` at most."""
+        if self._live is None:
+            self._live = LiveEngine(model, self._tokenizer, threads=self._threads)
+        engine = self._live.engine()
+        asked = [self._ids(engine, prompt)[-(engine.context - 1) :] for prompt in prompts]
+        made = engine.generate(asked, Sampling(max_new_tokens=SAMPLE_TOKENS))
+        return [one.text for one in made]
+
+    def _ids(self, engine: Engine, prompt: str) -> list[int]:
+        if not self._chat:
+            return engine.encode_text(prompt)
+        message = [{"role": "user", "content": prompt}]
+        return self._tokenizer.encode_chat(message, add_generation_prompt=True)
 
 
 APART = ("critic.", "value_head.")

@@ -45,7 +45,7 @@ class TorchRunner:
         self._adapted: WeakValueDictionary[str, AdaptedModel] = WeakValueDictionary()
         self._cache = PagedCache(blocks, block_size, config, model.compute_dtype, model.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self, pieces: Sequence[Piece]) -> NDArray[np.float32]:
         """Remember the pieces' tokens in their blocks; the logits they want, in order: (n,V).
 

@@ -17,6 +17,9 @@ HELD_OUT = {
 }
 """Figures measured before and after a checkpoint is trained on: key -> label, in Chinese."""
 
+SAMPLED = 4
+"""Steps whose samples are shown."""
+
 MOST_SPIKES = 12
 """Rows of the table of skipped batches."""
 
@@ -46,6 +49,7 @@ def _training(stage: StageFiles) -> Html | None:
         element("p", _facts(stage, losses, measured), class_="quiet"),
         _before_and_after(stage),
         element("div", charts, class_="charts"),
+        _sample_table(stage.rows("samples.jsonl")),
         _spike_table(spikes),
     )
 
@@ -124,6 +128,24 @@ def _spike_table(spikes: Rows) -> Html | None:
         table(heads, rows[:MOST_SPIKES]),
         element("p", f"and {count(more)} more", class_="quiet") if more > 0 else None,
     )  # fmt: skip
+
+
+def _sample_table(samples: Rows) -> Html | None:
+    """What the model made of the same texts as it learnt, at some of the steps."""
+    if not samples:
+        return None
+    steps = sorted({row["step"] for row in samples if _is_number(row, "step")})
+    last = len(steps) - 1
+    shown = {steps[round(last * part / (SAMPLED - 1))] for part in range(SAMPLED)}
+    rows = [
+        (row["prompt"], row["step"], row["text"])
+        for row in sorted(samples, key=lambda row: (row["prompt"], row["step"]))
+        if row["step"] in shown
+    ]
+    return join(
+        element("h3", term("What it wrote as it learnt", "学习过程中的输出")),
+        table(("text", Number("step"), "continued"), rows),
+    )
 
 
 def _what(row: dict[str, Any]) -> str:

@@ -128,6 +128,10 @@ class LoopConfig(Config):
     log_every: int = Field(default=10, ge=1)
     """Steps between rows of logs/metrics.jsonl and TensorBoard events."""
 
+    samples: list[str] = Field(default_factory=list)
+    """Texts that the model continues, or messages that it answers once it is fine-tuned, at every
+    validation: in samples.jsonl, TensorBoard and the report."""
+
     wandb: bool | str = False
     """Send the same figures to Weights & Biases, too; a text names the project.  Needs the package
     wandb, whose own WANDB_MODE = offline keeps everything on this machine."""

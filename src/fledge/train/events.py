@@ -1,6 +1,7 @@
 """What a training run tells while it runs: JSONL, TensorBoard events, and further trackers.
 
-``loss.jsonl`` and ``validation.jsonl`` hold no timings and are reproducible to the byte;
+``loss.jsonl``, ``validation.jsonl`` and ``samples.jsonl`` hold no timings and are reproducible to
+the byte;
 ``logs/metrics.jsonl`` and the TensorBoard events beside it are not.  ``logs/spikes.jsonl`` has a
 row for every batch that was skipped.
 """
@@ -21,6 +22,7 @@ FILES = {
     "validation": "validation.jsonl",
     "metrics": "logs/metrics.jsonl",
     "spikes": "logs/spikes.jsonl",
+    "samples": "samples.jsonl",
 }
 LASTING = "spikes"
 """The file that is not taken back when a run goes back: it tells of that."""
@@ -66,6 +68,12 @@ class Journal:
                 self._events.add_scalar(name, value, step)
         if self._tracker is not None:
             self._tracker.log(step, values)
+
+    def sample(self, step: int, prompt: str, text: str) -> None:
+        """What the model made of a prompt."""
+        self.write("samples", {"step": step, "prompt": prompt, "text": text})
+        if self._events is not None:
+            self._events.add_text(prompt, text, step)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each file, synced to disk: what a saved state remembers."""

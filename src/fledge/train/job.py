@@ -43,6 +43,8 @@ class Training:
     """What the summed loss of a whole batch is divided by; 0: there is nothing to learn."""
     figures: Callable[[], dict[str, float]] = dict
     """What else there is to log of the steps since it was last asked (``log_every``)."""
+    write: Callable[[], list[str]] | None = None
+    """What the model as it stands makes of each of ``config.samples``."""
     ahead: int = AHEAD
     """Batches built while others compute; 0 where they depend on the weights."""
     world: World = ALONE

@@ -23,6 +23,7 @@ from fledge.train.objective import cross_entropy
 from fledge.train.optimizers import build_optimizers
 from fledge.train.parallel import gathered, prepare, whole_model
 from fledge.train.plan import Plan, plan
+from fledge.train.samples import Write, writing
 from fledge.train.shards import TokenShards
 from fledge.train.start import starting_model, starting_shape
 from fledge.train.validate import bits_per_byte
@@ -39,7 +40,13 @@ FINAL_TOKENS = 300_000
 
 
 def pretrain(
-    config: PretrainConfig, tokens: Path, tokenizer: Path, out: Path, progress: Progress
+    config: PretrainConfig,
+    tokens: Path,
+    tokenizer: Path,
+    out: Path,
+    progress: Progress,
+    *,
+    write: Write | None = None,
 ) -> Outcome:
     """Train on the ``train`` split of ``tokens``; the checkpoint goes to ``out/model``.
 
@@ -47,12 +54,13 @@ def pretrain(
     (its first ``FINAL_TOKENS``), in float32, in windows that overlap by half; with ``init`` also
     ``pretrain.bits_per_byte_before``, of the checkpoint as it came.  ``evals`` measures a sample
     of it as ``base.bits_per_byte``, alike for all rungs.  What the config leaves open is derived,
-    shown and written to ``out/plan.json``.  Raises InputError naming what is missing.
-    Started by torchrun, all processes call it, and the main one writes.
+    shown and written to ``out/plan.json``.  ``write`` makes the texts of ``config.samples``.
+    Raises InputError naming what is missing.  Started by torchrun, all processes call it, and the
+    main one writes.
     """
     with arithmetic(config, choose_device(config)), join_world(config) as world:
         return _pretrain(
-            config, tokens, tokenizer, out, progress if world.is_main else Silent(), world
+            config, tokens, tokenizer, out, progress if world.is_main else Silent(), world, write
         )
 
 
@@ -63,6 +71,7 @@ def _pretrain(
     out: Path,
     progress: Progress,
     world: World,
+    write: Write | None,
 ) -> Outcome:
     data = TokenShards(tokens, "train")
     held_out = TokenShards(tokens, "validation")
@@ -98,6 +107,7 @@ def _pretrain(
         ),
         config=config,
         validate=lambda: _curve_point(model, held_out, config.context, sample, world),
+        write=writing(config, model, write, world, progress),
         out=out,
         world=world,
     )

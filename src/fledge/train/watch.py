@@ -41,6 +41,7 @@ class Watch:
         every = job.config.validate_every or max(1, job.steps // 10)
         if step % every == 0 or step == job.steps:
             self._validate(position)
+            self._sample(position.step)
 
     def _validate(self, position: Position) -> None:
         """A point of the validation curve, where there is anything to measure."""
@@ -50,3 +51,12 @@ class Watch:
             row = {"step": position.step, "tokens": position.tokens, **figures}
             self._journal.write("validation", row)
             self._journal.events(position.step, figures)
+
+    def _sample(self, step: int) -> None:
+        """What the model makes of the texts that the config names."""
+        if self._job.write is None or not self._job.config.samples:
+            return
+        with averaged(self._job.optimizers):
+            texts = self._job.write()
+        for prompt, text in zip(self._job.config.samples, texts, strict=True):
+            self._journal.sample(step, prompt, text)

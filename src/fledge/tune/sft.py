@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fledge.core.files import file_digest
 from fledge.core.protocols import Progress, Silent
 from fledge.core.run import Outcome
 from fledge.data.conversations import Rendered
+from fledge.engine.handover import Writer
 from fledge.model.checkpoint import load_model, save_model
 from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
@@ -27,6 +29,7 @@ from fledge.train.optimizers import build_optimizers
 from fledge.train.parallel import gathered, prepare, whole_model
 from fledge.train.pretrain import copy_tokenizer
 from fledge.train.rates import peak_rates
+from fledge.train.samples import writing
 from fledge.train.shards import TokenShards
 from fledge.train.start import TOKENIZER
 from fledge.train.validate import TOKENS
@@ -92,6 +95,8 @@ def _sft(
     )
     prepare(model, config, world)
     job = _job(config, model, material, loader, context, out, world)
+    write = writing(config, model, Writer(tokenizer, chat=True), world, progress)
+    job = replace(job, write=write)
     position = train(job, progress)
     trained = whole_model(model, world)
     trained.compute_dtype = torch.float32
