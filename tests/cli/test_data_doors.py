@@ -110,3 +110,24 @@ def test_convert_writes_reads_back_and_refuses(pairs: Path, tmp_path: Path) -> N
         run("convert", good, "--to", "judged", "--out", good)
     with pytest.raises(InputError, match=r"pairs.jsonl:3: 'chosen'"):
         run("convert", pairs, "--to", "judged", "--out", out)
+
+
+def test_clean_writes_three_files_and_says_why(tmp_path: Path) -> None:
+    path, held, out = tmp_path / "c.jsonl", tmp_path / "eval.jsonl", tmp_path / "out"
+    rows = [
+        {"instruction": "Who built the bridge here?", "output": "Ann."},
+        {"instruction": "And when?", "output": "In 1871."},
+        {"instruction": "And when?", "output": "In 1871!"},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    held.write_text('{"input": "who built the bridge here", "target": "Ann"}')
+    done = run("clean", path, "--out", out, "--against", held, "--json")
+    told = json.loads(done.stdout)
+    assert told["dropped"] == {"contamination.evaluation": 1, "duplicate.exact": 1}
+    assert (told["kind"], told["rows"], told["kept"]) == ("sft", 3, 1)
+    assert json.loads((out / "kept.jsonl").read_text()) == rows[1]
+    assert "2 of 3 rows kept" in run("clean", path, "--out", out, "--set", "ngram=9").output
+    with pytest.raises(InputError, match="min_score needs a judge"):
+        run("clean", path, "--out", out, "--set", "min_score=5")
+    with pytest.raises(InputError, match="holds the source"):
+        run("clean", path, "--out", tmp_path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fledge.cli.data_clean import clean
 from fledge.cli.progress import terminal_progress
 from fledge.core.errors import InputError
 
@@ -241,3 +242,6 @@ def convert(source: Path, form: str, out: Path, kind: str, best: bool, skip: boo
     click.echo(f"{written:,} rows written to {out}, {len(left_out):,} left out")
     if left_out:
         click.echo(f"  the first: {left_out[0]}")
+
+
+command.add_command(clean)
