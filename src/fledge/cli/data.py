@@ -12,6 +12,7 @@ import click
 
 from fledge.cli.data_clean import clean
 from fledge.cli.progress import terminal_progress
+from fledge.cli.synthesize import sample, synthesize
 from fledge.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ def check(
     Exit code 1 when a row cannot be read.
     """
     from fledge.data.checking import check_rows
+    from fledge.data.examples import kind_named
 
     limits = _limits(model, longest)
-    found = check_rows(_counted(files), kind_by_name(kind, files), limits, errors)
+    found = check_rows(_counted(files), kind_named(kind, files), limits, errors)
     told = findings_row(found, files, limits)
     if as_json:
         click.echo(json.dumps(told, ensure_ascii=False))
@@ -68,13 +70,6 @@ def check(
         for line in _lines(told, limits):
             click.echo(line)
     return int(found.faulty > 0)
-
-
-def kind_by_name(name: str, files: Sequence[Path]) -> Any:
-    """The kind that ``--kind`` names, or that the files' first rows are of."""
-    from fledge.data.examples import kind_of_files
-
-    return kind_of_files(files) if name == "auto" else name
 
 
 def _counted(files: Sequence[Path]) -> Iterator[Row]:
@@ -187,11 +182,11 @@ def show(file: Path, at: int, count: int, kind: str) -> None:
     from rich.console import Console
 
     from fledge.cli.row_view import show_example, show_fault
-    from fledge.data.examples import parse_examples
+    from fledge.data.examples import kind_named, parse_examples
     from fledge.data.json_rows import read_rows
 
     console = Console(highlight=False)
-    shown, read_as = 0, kind_by_name(kind, [file])
+    shown, read_as = 0, kind_named(kind, [file])
     for row in islice(read_rows(file, "rows"), at - 1, at - 1 + count):
         shown += 1
         try:
@@ -222,14 +217,14 @@ def convert(source: Path, form: str, out: Path, kind: str, best: bool, skip: boo
     """Write the rows of SOURCE in another form; refuses what the form cannot hold."""
     from fledge.core.files import write_jsonl
     from fledge.data.converting import rows_in_form
-    from fledge.data.examples import read_examples
+    from fledge.data.examples import kind_named, read_examples
 
     if out.exists() and out.samefile(source):
         raise InputError(f"--out {out} is the source itself", remedy="name another file")
     left_out: list[str] = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        for example in read_examples(source, kind_by_name(kind, [source])):
+        for example in read_examples(source, kind_named(kind, [source])):
             try:
                 yield from rows_in_form(example, form, best=best)  # type: ignore[arg-type]
             except ValueError as error:
@@ -245,3 +240,5 @@ def convert(source: Path, form: str, out: Path, kind: str, best: bool, skip: boo
 
 
 command.add_command(clean)
+command.add_command(synthesize)
+command.add_command(sample)

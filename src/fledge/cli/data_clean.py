@@ -56,8 +56,8 @@ def clean(
     **options: Any,
 ) -> None:
     """Sift the rows of FILES: OUT/kept.jsonl, OUT/dropped.jsonl with reasons, OUT/report.json."""
-    from fledge.cli.data import kind_by_name
     from fledge.data.contamination import Contamination, evaluation_texts
+    from fledge.data.examples import kind_named
     from fledge.data.sifting import Checks, sift, write_sifted
     from fledge.data.sifting_config import SiftingConfig
 
@@ -69,7 +69,7 @@ def clean(
         raise InputError("min_score needs a judge", remedy="name one with --judge")
     if any(file.resolve().parent == out.resolve() for file in files):
         raise InputError(f"--out {out} holds the source", remedy="name another folder")
-    kind = kind_by_name(options["kind"], files)
+    kind = kind_named(options["kind"], files)
     held = Contamination(evaluation_texts(against), config.ngram) if against else None
     checks = Checks(contamination=held, score=_judge(options))
     sifted = sift(_rows(files), kind, config, checks, terminal_progress())
@@ -101,12 +101,6 @@ def _judge(options: dict[str, Any]) -> Score | None:
     """The judge as a scoring function, when one is named."""
     if options["judge"] is None:
         return None
-    from fledge.cli.chat import read_keys
-    from fledge.client.open import open_model
-    from fledge.core.protocols import Sampling
-    from fledge.data.synthesis.judge import judge_score
+    from fledge.cli.synthesize import open_judge
 
-    path = options["api_key_file"]
-    key = read_keys(path)[0] if path else ""
-    model = open_model(options["judge"], api_key=key, progress=terminal_progress())
-    return judge_score(model, Sampling(max_new_tokens=400), options["language"])
+    return open_judge(options["judge"], options["api_key_file"], options["language"])

@@ -54,6 +54,11 @@ def kind_of_files(paths: Sequence[Path]) -> Kind:
     return kinds[paths[0]]
 
 
+def kind_named(name: str, paths: Sequence[Path]) -> Kind:
+    """The kind of that name, or with "auto" the one that the files' first rows are of."""
+    return next((kind for kind in KINDS if kind == name), None) or kind_of_files(paths)
+
+
 def parse_examples(row: Any, origin: str, kind: Kind) -> list[Example]:
     """The examples of a row of ``kind``; raises ValueError naming the field that is wrong."""
     if kind == "preference":

@@ -62,10 +62,20 @@ def seed_of(seed: int | None, key: str, number: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-_NUMBERED = re.compile(r"^\s*(?:[-*•]|(?:\d{1,2}|[一二三四五六七八九十]{1,2})[.)、．:：])\s*(.+)$")
+_NUMBERED = re.compile(
+    r"^\s*(?:[-*•]\s+|\d{1,2}[.)](?!\d)\s*|(?:\d{1,2}|[一二三四五六七八九十]{1,2})[、．：）]\s*)(.+)$"
+)
 
 
 def listed(text: str) -> list[str]:
     """The items of a numbered or bulleted list, one a line; other lines are left aside."""
     found = (_NUMBERED.match(line) for line in text.splitlines())
     return [match[1].strip() for match in found if match]
+
+
+def made_row(
+    messages: Sequence[Message], method: str, model: str, seed: int, **more: object
+) -> dict[str, object]:
+    """A conversation as a row, with how it came about in ``metadata``."""
+    metadata = {"method": method, "model": model, "seed": seed, **more}
+    return {"messages": [message.to_openai() for message in messages], "metadata": metadata}
