@@ -71,7 +71,10 @@ def test_what_is_not_good_or_not_better_is_left_out() -> None:
 
 
 def test_known_and_most_frequent_results_score() -> None:
-    assert by_target(QUESTION, ["So.\nAnswer: 4.0", "5", "4"]) == [1.0, 0.0, 1.0]
+    wrong = "It is 4.\nAnswer: 5"
+    assert by_target(QUESTION, ["So.\nAnswer: 4.0", "5", "It is 4.", wrong]) == [1.0, 0.0, 1.0, 0.0]
+    where = Question(messages=QUESTION.messages, target="Old Bridge")
+    assert by_target(where, ["At the old bridge.", "New Bridge"]) == [1.0, 0.0]
     assert by_majority(QUESTION, ["5", "Answer: 5", "4", "so\nso"]) == [1.0, 1.0, 0.0, 0.0]
     with pytest.raises(UnusableError, match="no_target"):
         by_target(Question(messages=QUESTION.messages), ["4"])

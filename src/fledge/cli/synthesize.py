@@ -107,6 +107,8 @@ def sample(
     from fledge.data.synthesis.run import Place, Task, drawn_inputs, numbered, produce
 
     values = _values(options) | ({"answers": answers} if answers is not None else {})
+    if by != "judge":
+        values.setdefault("min_score", 1.0)  # a wrong answer is not learnt for being the best
     config = parse_config(RejectionConfig, values, "fledge data sample")
     if judge is not None and by != "judge":
         raise InputError(f"--judge does not go with --by {by}", remedy="leave one of them out")

@@ -10,7 +10,8 @@ from fledge.core.types import Message
 from fledge.data.synthesis.asking import Asker, Template, UnusableError
 from fledge.data.synthesis.config import SynthesisConfig
 from fledge.data.synthesis.inputs import Question
-from fledge.data.synthesis.majority import comparable, final_answer, majority
+from fledge.data.synthesis.majority import final_answer, majority
+from fledge.metrics.answers import normalise
 
 THINK: Template = {
     "en": """\
@@ -47,7 +48,7 @@ def reason(
         raise UnusableError("no_final_answer")
     if share < config.agreement:
         raise UnusableError("no_agreement")
-    if question.target and winner != comparable(question.target):
+    if question.target and winner != normalise(question.target):
         raise UnusableError("wrong_answer")
     answer = answers[results.index(winner)]
     return [*question.messages, Message(role="assistant", content=answer)], share

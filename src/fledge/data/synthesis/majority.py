@@ -7,32 +7,18 @@ answer.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from fledge.metrics.answers import normalise
+
 _FINAL = re.compile(r"^\W*(?:answer|答案)\s*[:：]\s*(.+)$", re.IGNORECASE | re.MULTILINE)
-_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
 
 
 def final_answer(text: str) -> str:
     """What stands in the last line "Answer: …", made comparable; empty when there is none."""
     found = _FINAL.findall(text)
-    return comparable(found[-1]) if found else ""
-
-
-def comparable(result: str) -> str:
-    """A result without case, white space, marks around it and the spelling of numbers.
-
-    >>> comparable("**1,000.0**.") == comparable("1000")
-    True
-    """
-    plain = unicodedata.normalize("NFKC", result).casefold()
-    plain = re.sub(r"\s+", "", plain).strip("*_`$\"'.。,，;；!！()")
-    if _NUMBER.fullmatch(plain):
-        value = float(plain.replace(",", ""))
-        return str(int(value)) if value.is_integer() else repr(value)
-    return plain
+    return normalise(found[-1]) if found else ""
 
 
 def majority(results: Sequence[str]) -> tuple[str, float]:

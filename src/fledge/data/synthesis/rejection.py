@@ -20,8 +20,10 @@ from fledge.data.preferences import preference_row
 from fledge.data.sifting import Score, ScoreError
 from fledge.data.synthesis.asking import Asker, Language, UnusableError, made_row
 from fledge.data.synthesis.inputs import Question
-from fledge.data.synthesis.majority import comparable, final_answer, majority
+from fledge.data.synthesis.majority import final_answer, majority
 from fledge.data.synthesis.run import Make, Task
+from fledge.metrics.answers import answers as states
+from fledge.metrics.answers import final_number_is, normalise, numbers
 
 Scorer = Callable[[Question, Sequence[str]], list[float | None]]
 """A score for each answer to a question; None where there is none."""
@@ -52,7 +54,7 @@ class RejectionConfig(Config):
     """Longest answer in tokens; one that is cut off does not count."""
 
     min_score: float | None = None
-    """Least score of a best answer that is kept to learn; None: any."""
+    """Least score of a best answer that is kept to learn; None: any by a judge, otherwise 1."""
 
     min_margin: float = Field(default=1.0, ge=0)
     """Least difference of best and worst for a pair."""
@@ -151,11 +153,18 @@ def by_score(score: Score) -> Scorer:
 
 
 def by_target(question: Question, answers: Sequence[str]) -> list[float | None]:
-    """1 for an answer that ends in the known result, 0 for another; raises without one."""
+    """1 for an answer that states the known result, 0 for another; raises without one.
+
+    Of an answer with a line "Answer: …" only that line counts.
+    """
     if not question.target:
         raise UnusableError("no_target")
-    right = comparable(question.target)
-    return [float(_result(answer) == right) for answer in answers]
+    a_number = numbers(normalise(question.target)) == {normalise(question.target)}
+    right = final_number_is if a_number else states
+    return [
+        float(right(final_answer(answer) or answer, question.target, question=question.text))
+        for answer in answers
+    ]
 
 
 def by_majority(question: Question, answers: Sequence[str]) -> list[float | None]:
@@ -170,4 +179,4 @@ def by_majority(question: Question, answers: Sequence[str]) -> list[float | None
 def _result(answer: str) -> str:
     """The final answer; of an answer of one line without a mark, the line."""
     found = final_answer(answer)
-    return found or (comparable(answer) if "\n" not in answer.strip() else "")
+    return found or (normalise(answer) if "\n" not in answer.strip() else "")
