@@ -131,3 +131,13 @@ def test_synthesize_writes_rows_with_how_they_came_about(
         "method": "chain-of-thought", "model": "scripted", "seed": 3, "origin": f"{path}:1",
         "votes": 2, "agreement": 1.0,
     }  # fmt: skip
+
+
+def test_clean_keeps_what_the_judge_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_open", lambda spec, key: Scripted(says))
+    path, out = tmp_path / "c.jsonl", tmp_path / "out"
+    rows = [{"prompt": "2 + 2?", "completion": answer} for answer in ("Four.", "Five.")]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    words = ("clean", path, "--out", out, "--judge", "m", "--set", "min_score=6", "--json")
+    assert json.loads(run(*words))["dropped"] == {"score.low": 1}
+    assert json.loads((out / "kept.jsonl").read_text()) == rows[0]

@@ -14,13 +14,15 @@ from fledge.cli.data_clean import clean
 from fledge.cli.progress import terminal_progress
 from fledge.cli.synthesize import sample, synthesize
 from fledge.core.errors import InputError
+from fledge.data.converting import FORMS
+from fledge.data.examples import KINDS
 
 if TYPE_CHECKING:
     from fledge.data.checking import Findings, Length, Limits
     from fledge.data.json_rows import Row
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-KIND = click.Choice(["auto", "sft", "preference", "judged"])
+KIND = click.Choice(["auto", *KINDS])
 
 
 @click.group("data")
@@ -206,7 +208,7 @@ def show(file: Path, at: int, count: int, kind: str) -> None:
     "--to",
     "form",
     required=True,
-    type=click.Choice(["messages", "sharegpt", "alpaca", "preference", "judged"]),
+    type=click.Choice(FORMS),
     help="The form of the rows to write.",
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)

@@ -13,6 +13,8 @@ from fledge.cli.progress import terminal_progress
 from fledge.core.config import parse_config
 from fledge.core.errors import InputError
 from fledge.core.recipe import apply_override
+from fledge.data.examples import KINDS
+from fledge.data.synthesis.asking import LANGUAGES
 
 if TYPE_CHECKING:
     from fledge.data.json_rows import Row
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--kind",
-    type=click.Choice(["auto", "sft", "preference", "judged"]),
+    type=click.Choice(["auto", *KINDS]),
     default="auto",
     show_default=True,
     help="How to read the rows.",
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="Holds the key of a URL.")
 @click.option(
     "--language",
-    type=click.Choice(["en", "zh-Hans", "zh-Hant"]),
+    type=click.Choice(LANGUAGES),
     default="en",
     show_default=True,
     help="Of the judge's instructions.",

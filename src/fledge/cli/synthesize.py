@@ -14,6 +14,7 @@ from fledge.core.config import parse_config
 from fledge.core.errors import InputError
 from fledge.core.files import file_digest, write_jsonl
 from fledge.core.recipe import apply_override
+from fledge.data.synthesis.asking import LANGUAGES
 from fledge.data.synthesis.methods import METHODS
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _OPTIONS = (
     click.option("--api-key-file", type=click.Path(path_type=Path), help="Holds the key of a URL."),
     click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True),
     click.option("--count", type=click.IntRange(min=1), help="Items to make at most."),
-    click.option("--language", type=click.Choice(["en", "zh-Hans", "zh-Hant"]),
+    click.option("--language", type=click.Choice(LANGUAGES),
                  help="Of the prompts; default: en."),
     click.option("--seed", type=int, help="The same seed asks the same; default: 0."),
     click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True,
