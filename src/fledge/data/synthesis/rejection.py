@@ -1,6 +1,6 @@
 """Prompts in; of several answers each the best to learn, and best against worst as pairs, out.
 
-Rejection sampling as in Llama 2 (arXiv:2307.09288, section 3.2.2) and RAFT (arXiv:2304.06767):
+Rejection sampling as in Llama 2 (arXiv:2307.09288, section 3.2.3) and RAFT (arXiv:2304.06767):
 draw k answers, score each, keep the best.  The pair of best and worst is what DPO learns from.
 """
 
