@@ -28,7 +28,10 @@ from fledge.client.echo import Echo
 from fledge.core.config import Config
 from fledge.data.formats import PACKED, READ
 from fledge.data.shards import DOCUMENTS, DROPPED
+from fledge.data.sifting_config import SiftingConfig
 from fledge.data.statistics import STEPS, family
+from fledge.data.synthesis.config import SynthesisConfig
+from fledge.data.synthesis.rejection import RejectionConfig
 from fledge.server.app import create_app
 from fledge.server.config import ServerConfig
 from fledge.server.schema import ChatRequest, CompletionRequest, GenerationRequest
@@ -128,6 +131,15 @@ def recipe_tables() -> Iterator[str]:
         reads = ", ".join(f"`[{other}]`" for other in stage.reads)
         yield _flowed(stage.config.__doc__ or "") + (f" Reads {reads}." if reads else "")
         yield from _config(stage.config, name)
+
+
+def data_settings() -> Iterator[str]:
+    """A section per command of ``fledge data`` that takes ``--set``."""
+    kinds = {"clean": SiftingConfig, "synthesize": SynthesisConfig, "sample": RejectionConfig}
+    for name, kind in kinds.items():
+        yield f"### data {name} --set"
+        yield _flowed(kind.__doc__ or "")
+        yield from _config(kind, name)
 
 
 def _config(kind: type[Config], place: str) -> Iterator[str]:
@@ -284,6 +296,7 @@ def _flowed(text: str) -> str:
 PLACES: dict[str, Callable[[], Iterator[str]]] = {
     "chat_fields": chat_fields,
     "commands": commands,
+    "data_settings": data_settings,
     "document_columns": document_columns,
     "drop_reasons": drop_reasons,
     "http_routes": http_routes,

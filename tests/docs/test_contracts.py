@@ -85,6 +85,25 @@ def test_tokenizer(place: Path) -> None:
     assert all(set(row) == contract("tokenizer show") for row in rows)
 
 
+def test_data_check(place: Path) -> None:
+    pairs = place / "pairs.jsonl"
+    pairs.write_text('{"prompt": "q", "chosen": "a", "rejected": "a"}\n', encoding="utf-8")
+    [row] = printed("data", "check", str(pairs))
+    assert set(row) == contract("data check")
+    assert set(row["warnings"]["same_answers"]) == {"count", "first"}
+
+
+def test_data_clean_and_sample(place: Path) -> None:
+    questions = place / "asked.jsonl"
+    questions.write_text('{"prompt": "Who?", "completion": "Ann."}\n', encoding="utf-8")
+    [row] = printed("data", "clean", str(questions), "--out", str(place / "clean"))
+    assert set(row) == contract("data clean")
+    words = ("--prompts", str(questions), "--model", str(place), "--by", "majority")
+    small = ("--out", str(place / "sampled"), "--set", "max_new_tokens=2")
+    [row] = printed("data", "sample", *words, *small)
+    assert set(row) == contract("data synthesize, data sample")
+
+
 def test_generate(place: Path) -> None:
     [row] = printed("generate", "--model", str(place), "--prompt", "Hi", "--max-new-tokens", "2")
     assert {*row, "inspection"} == contract("generate")

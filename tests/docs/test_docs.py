@@ -29,10 +29,20 @@ from fledge.cli.main import fledge as doors
 from fledge.cli.stages import KINDS
 from fledge.core.config import Config, parse_config
 from fledge.core.recipe import apply_override, load_recipe
+from fledge.data.sifting_config import SiftingConfig
+from fledge.data.synthesis.config import SynthesisConfig
+from fledge.data.synthesis.rejection import RejectionConfig
 
 LINES = [found for page in PAGES for found in fledge_words(page)]
 TOP = ("recipes", "docs", "src", "tests", "benchmarks", ".ci")
 """Folders of the repository: a path that begins with one is a claim that it exists."""
+
+DATA_KINDS: dict[str, type[Config]] = {
+    "clean": SiftingConfig,
+    "synthesize": SynthesisConfig,
+    "sample": RejectionConfig,
+}
+"""Configs of the commands of ``fledge data``, which are no stages."""
 
 STAGE_OF = {"sample": "samples"}
 """Commands of one stage that are not called as their stage."""
@@ -146,7 +156,8 @@ def _check_overrides(path: tuple[str, ...], words: list[str], overrides: object)
     values: dict[str, object] = {}
     for override in overrides:
         apply_override(values, override)
-    parse_config(KINDS[STAGE_OF.get(path[0], path[0])], values, " ".join(path))
+    kind = DATA_KINDS[path[1]] if path[0] == "data" else KINDS[STAGE_OF.get(path[0], path[0])]
+    parse_config(kind, values, " ".join(path))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -159,7 +170,8 @@ def test_keys_in_prose_exist(page: Path) -> None:
                 continue
             stage, _, name = key.partition(".")
             if not name:  # of a command that runs one stage
-                assert any(_has(kind, key) for kind in KINDS.values()), f"{page.name}: {span}"
+                kinds = (*KINDS.values(), *DATA_KINDS.values())
+                assert any(_has(kind, key) for kind in kinds), f"{page.name}: {span}"
             else:
                 values: dict[str, object] = {}
                 apply_override(values, f"{name}={value.strip(chr(39))}")

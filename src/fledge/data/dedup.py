@@ -45,27 +45,36 @@ def _grams(hashes: U64) -> U64:
     """The set of n-grams, n = SHINGLE or all there are, of token hashes (T,) -> (S,)."""
     if len(hashes) == 0:
         return hashes
-    n = min(SHINGLE, len(hashes))
-    count = len(hashes) - n + 1
+    return np.unique(ngrams(hashes, min(SHINGLE, len(hashes))))
+
+
+def ngrams(hashes: U64, n: int) -> U64:
+    """The hash of each run of ``n`` tokens, in order, (T,) -> (T - n + 1,); none if T < n."""
+    count = max(len(hashes) - n + 1, 0)
     grams = np.zeros(count, dtype=np.uint64)
     for offset in range(n):
         grams = _mix(grams * _BASE + hashes[offset : offset + count])
-    return np.unique(grams)
+    return grams
 
 
 def token_hashes(text: str) -> U64:
     """One hash per word or Chinese, Japanese, Korean character, (T,)."""
+    return hashed_tokens(text)[0]
+
+
+def hashed_tokens(text: str) -> tuple[U64, NDArray[np.int64]]:
+    """(one hash per token, where each begins in ``text.lower()``), both (T,)."""
     points = np.frombuffer(text.lower().encode("utf-32-le", "replace"), dtype=np.uint32)
     kind = _kinds()[np.minimum(points, _TABLE - 1)]
     starts = np.flatnonzero((kind == 2) | ((kind == 1) & (np.concatenate([[0], kind[:-1]]) != 1)))
     if len(starts) == 0:
-        return np.zeros(0, dtype=np.uint64)
+        return np.zeros(0, dtype=np.uint64), starts
     first = np.zeros(len(points), dtype=np.int64)
     first[starts] = starts
     place = np.arange(len(points)) - np.maximum.accumulate(first)
     values = _mix((points.astype(np.uint64) << np.uint64(16)) + place.astype(np.uint64))
     values[kind == 0] = 0
-    return _mix(np.add.reduceat(values, starts))
+    return _mix(np.add.reduceat(values, starts)), starts
 
 
 _TABLE = 0x20000
