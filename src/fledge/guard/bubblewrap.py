@@ -31,8 +31,9 @@ _FIRST_UID, _UIDS = 1_000_000_000, 1_000_000_000
 class Bubblewrap:
     """The kind "bubblewrap": words for ``bwrap`` and what the lock has to do inside.
 
-    For the superuser each process gets a user number that nobody has, so that the limit on threads,
-    which root is free of, holds; else it gets a user namespace.
+    For the superuser each process gets a user number that nobody has (``own_user``), so that the
+    limit on threads, which root is free of, holds; else it gets a user namespace.  Where root
+    cannot have the former, as when others may not read its Python, there is one thread.
     """
 
     name = "bubblewrap"
@@ -78,7 +79,8 @@ class Bubblewrap:
             "uid": uid,
             "landlock": None,
             "packages": self._files.packages,
-            "isolated": True,
+            "own_files": True,
+            "threads": self._own_user or not _may_take_users(),
         }
 
 

@@ -22,6 +22,8 @@ from typing import Any
 LONGEST_LINE = 16 << 20
 """Bytes of a value that crosses from the code to its tests."""
 
+NO_ANSWER = "the code's process gave no answer"
+
 LONGEST_TEXT = 8 << 10
 """Characters kept of a traceback: its end."""
 
@@ -102,6 +104,9 @@ def _call(result: int) -> int:
 # -- plain values as JSON ----------------------------------------------------------------------
 
 
+_KINDS: tuple[type[Any], ...] = (list, tuple, set, frozenset)
+
+
 def encode(value: Any, depth: int = 0) -> Any:
     """A value of Python's own types as JSON; raises TypeError for anything else.
 
@@ -123,9 +128,9 @@ def encode(value: Any, depth: int = 0) -> Any:
         return ["bytes" if isinstance(value, bytes) else "bytearray", bytes(value).hex()]
     if isinstance(value, dict):
         return ["dict", [[encode(k, depth + 1), encode(v, depth + 1)] for k, v in value.items()]]
-    for name, kind in (("list", list), ("tuple", tuple), ("set", set), ("frozenset", frozenset)):
+    for kind in _KINDS:
         if isinstance(value, kind):
-            return [name, [encode(one, depth + 1) for one in value]]
+            return [kind.__name__, [encode(one, depth + 1) for one in value]]
     return _encode_other(value, depth)
 
 
@@ -138,9 +143,9 @@ def _encode_other(value: Any, depth: int) -> Any:
     if kind.__module__ == "numpy":
         return encode(value.tolist() if value.ndim else value.item(), depth + 1)
     if hasattr(kind, "__next__"):
-        return ["iterator", [encode(item, depth + 1) for item in value]]
-    if isinstance(value, type({}.keys()) | type({}.values()) | type({}.items())):
-        return ["list", [encode(item, depth + 1) for item in value]]
+        return ["iterator", [encode(one, depth + 1) for one in value]]
+    if kind.__name__ in ("dict_keys", "dict_values", "dict_items"):
+        return ["list", [encode(one, depth + 1) for one in value]]
     raise TypeError(f"a value of type {kind.__name__}, which is no plain data")
 
 
@@ -240,11 +245,14 @@ def _stand_in(name: str, asked: Any, answers: Any) -> Callable[..., Any]:
             "args": [encode(value) for value in args],
             "kwargs": {key: encode(value) for key, value in kwargs.items()},
         }
-        asked.write(json.dumps(question).encode() + b"\n")
-        asked.flush()
-        line = answers.readline(LONGEST_LINE)
+        try:
+            asked.write(json.dumps(question).encode() + b"\n")
+            asked.flush()
+            line = answers.readline(LONGEST_LINE)
+        except BrokenPipeError:
+            line = b""
         if not line.endswith(b"\n"):
-            raise RuntimeError("the code's process gave no answer" if not line else "too long")
+            raise RuntimeError("the answer is too long" if line else NO_ANSWER)
         answer = json.loads(line)
         if "raised" in answer:
             raise _error(str(answer["raised"]), str(answer["text"]))
@@ -339,7 +347,8 @@ def main() -> None:
     def tell(fact: dict[str, Any]) -> None:
         os.write(report, json.dumps(fact).encode() + b"\n")
 
-    builtins.exit = builtins.quit = sys.exit  # as in a script
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as in a script
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # seen, though killed
     sys.meta_path.append(_Installed(job["packages"]))
     lock_down(job)
     tell({"ready": True})

@@ -58,7 +58,8 @@ class Landlock:
                 "paths": _rules(self._files),
             },
             "packages": self._files.packages,
-            "isolated": False,
+            "own_files": False,
+            "threads": False,
         }
 
 

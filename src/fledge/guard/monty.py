@@ -19,6 +19,7 @@ from fledge.core.errors import FledgeError, InputError
 from fledge.core.protocols import Ending, Execution
 from fledge.core.run import usable_cores
 from fledge.guard.exam import Exam, ExamResult, Outcome
+from fledge.guard.inside import LONGEST_TEXT
 from fledge.guard.limits import SandboxLimits
 from fledge.guard.process import refused, unfit
 from fledge.guard.supervise import FLOOD
@@ -176,7 +177,12 @@ class _Feed:
 
     def explain(self, error: Exception, output: _Output) -> tuple[Ending, str]:
         """How code ended that raised ``error`` here; raises what is no fault of the code."""
-        from pydantic_monty import MontyCrashedError, MontyError, MontyRuntimeError
+        from pydantic_monty import (
+            MontyCrashedError,
+            MontyError,
+            MontyRuntimeError,
+            MontySyntaxError,
+        )
 
         if not isinstance(error, MontyError):
             raise error
@@ -188,10 +194,10 @@ class _Feed:
             found = ("crashed", f"the interpreter died: {error}")
         else:
             kind = error.exception()
-            text = error.display() if isinstance(error, MontyRuntimeError) else str(error)
-            if isinstance(kind, MemoryError):
-                return "out_of_memory", text
-            return "raised", text
+            shown = (MontyRuntimeError, MontySyntaxError)
+            text = error.display() if isinstance(error, shown) else str(error)
+            ending: Ending = "out_of_memory" if isinstance(kind, MemoryError) else "raised"
+            return ending, text[-LONGEST_TEXT:]
         self.ending = found
         return found
 
@@ -236,13 +242,17 @@ def plain(value: Any) -> Any:
 
 
 def _take_tests(exam: Exam, tests: _Feed, names: Mapping[str, Callable[..., Any]]) -> list[Outcome]:
+    """One outcome a test; a set-up that fails, or a session that is over, fails the rest."""
     heard = _Output(0)
-    known = dict(names)
-    ending, error = tests.run(exam.setup, heard, external_lookup=known)
+    known = {f"_asked_{name}": function for name, function in names.items()}
+    # by assignment: a name of Python's own is looked up here only when it is not bound
+    bound = "".join(f"{name} = _asked_{name}\n" for name in names)
+    before = tests.run(bound + exam.setup, heard, external_lookup=known)
     outcomes: list[Outcome] = []
     for test in exam.tests:
-        if tests.ending is None and not (outcomes == [] and ending != "finished"):
-            ending, error = tests.run(test, heard, external_lookup=known)
+        ending, error = before
+        if ending == "finished":
+            ending, error = tests.ending or tests.run(test, heard, external_lookup=known)
         passed = ending == "finished"
         outcomes.append(Outcome(passed=passed, reason="" if passed else error))
     return outcomes

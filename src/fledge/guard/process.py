@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from fledge.core.errors import FledgeError
 from fledge.core.protocols import Ending, Execution
 from fledge.guard.exam import Exam, ExamResult, Outcome
-from fledge.guard.inside import PROCESS
+from fledge.guard.inside import NO_ANSWER, PROCESS
 from fledge.guard.limits import SandboxLimits
 from fledge.guard.seccomp import build_filter
 from fledge.guard.supervise import FLOOD, Child, start, watch
@@ -42,7 +42,7 @@ class Kind(Protocol):
         """The words that start Python on ``program``, with ENVIRONMENT and nothing else."""
 
     def lock(self, limits: SandboxLimits) -> dict[str, Any]:
-        """``parent``, ``scratch``, ``uid``, ``landlock``, ``packages``, ``isolated``."""
+        """What ``lock_down`` does, and ``own_files`` and ``threads`` of ``build_filter``."""
 
 
 class ProcessSandbox:
@@ -53,7 +53,9 @@ class ProcessSandbox:
         self.limits = limits
         self._kind = kind
         self._program = Path(__file__).with_name("inside.py").read_text(encoding="utf-8")
-        build_filter(platform.machine(), PROCESS, isolated=False)  # refuses a strange machine
+        build_filter(
+            platform.machine(), PROCESS, own_files=False, threads=False
+        )  # refuses a strange machine
 
     def run(self, code: str, *, timeout_seconds: float) -> Execution:
         """What came of the code."""
@@ -117,8 +119,12 @@ class ProcessSandbox:
 
     def _start(self, job: dict[str, Any], seconds: float, fds: Sequence[int] = ()) -> Child:
         lock = self._kind.lock(self.limits)
-        isolated = lock.pop("isolated")
-        program = build_filter(platform.machine(), PROCESS, isolated=isolated)
+        program = build_filter(
+            platform.machine(),
+            PROCESS,
+            own_files=lock.pop("own_files"),
+            threads=lock.pop("threads"),
+        )
         job |= {
             **lock,
             "filter": b64encode(program).decode("ascii"),
@@ -204,5 +210,7 @@ def _outcomes(exam: Exam, tests: Child, error: str) -> tuple[Outcome, ...]:
         fact = told[number] if number < len(told) else {}
         passed = fact.get("ending") == "finished" and "left" not in fact
         reason = str(fact.get("error", "")) or error or "was not finished"
+        if NO_ANSWER in reason and error:
+            reason = error
         outcomes.append(Outcome(passed=passed, reason="" if passed else reason))
     return tuple(outcomes)

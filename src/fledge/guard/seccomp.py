@@ -34,11 +34,11 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _X32 = 0x40000000
 
 
-def build_filter(machine: str, process: int, *, isolated: bool) -> bytes:
+def build_filter(machine: str, process: int, *, own_files: bool, threads: bool) -> bytes:
     """The filter for process number ``process``, as instructions of 8 bytes.
 
-    ``isolated``: the code has a file system of its own, in which it may rename and delete, and a
-    user of its own, whose threads can be counted.
+    ``own_files``: the code has a file system of its own, in which it may rename and delete.
+    ``threads``: it may start some, as their number is limited otherwise.
     Raises FledgeError for a machine whose numbers are not known.
     """
     if machine not in ARCHITECTURES:
@@ -55,12 +55,12 @@ def build_filter(machine: str, process: int, *, isolated: bool) -> bytes:
     ]
     if column == 0:
         rules += [_step(_JUMP_AT_LEAST, _X32, 0, 1), _step(_RETURN, ERRNO | errno.ENOSYS)]
-    allowed = numbers(ALLOWED + (FILES if isolated else ""), column)
-    denied = numbers(DENIED + ("" if isolated else FILES), column)
+    allowed = numbers(ALLOWED + (FILES if own_files else ""), column)
+    denied = numbers(DENIED + ("" if own_files else FILES), column)
     for number in allowed.values():
         rules += [_step(_JUMP_EQUAL, number, 0, 1), _step(_RETURN, ALLOW)]
     conditional = numbers(CONDITIONAL, column)
-    if not isolated:
+    if not threads:
         denied["clone"] = conditional.pop("clone")
     for name, number in conditional.items():
         body = _checks(CONDITIONS[name], process)
