@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner
 from doc_pages import ROOT
 
 from fledge.cli.main import fledge as doors
+from fledge.core.protocols import Ending
+from fledge.guard.sandbox import KINDS, why_not
 from fledge.server.errors import ApiError
 from pico_model import write_pico_model
 
@@ -129,6 +131,17 @@ def test_eval(place: Path) -> None:
     assert all(set(row) == contract("eval --task") for row in rows)
     [row] = printed("eval", "--model", str(place), "--text", str(place / "texts" / "0.txt"))
     assert set(row) == contract("eval --text")
+
+
+def test_sandbox(tmp_path: Path) -> None:
+    if all(why_not(kind) for kind in KINDS):
+        pytest.skip("no sandbox works here")
+    code = tmp_path / "code.py"
+    code.write_text("print(1)\n", encoding="utf-8")
+    [row] = printed("sandbox", "run", str(code))
+    assert set(row) == contract("sandbox run")
+    endings = REFERENCE.read_text("utf-8").split("### sandbox run")[1].split("`stdout`")[0]
+    assert all(f"`{ending}`" in endings for ending in get_args(Ending))
 
 
 def test_doctor() -> None:

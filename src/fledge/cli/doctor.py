@@ -44,6 +44,7 @@ def findings() -> list[Finding]:
         _disk(),
         *_accelerators(),
         _compiler(),
+        *_sandboxes(),
         *(_extra(name, purpose) for name, purpose in _EXTRAS),
     ]
 
@@ -91,6 +92,18 @@ def _compiler() -> Finding:
     return Finding("C++ compiler", found or "none", bool(found), remedy)
 
 
+def _sandboxes() -> list[Finding]:
+    """Each kind, tried with a line of code; one that works is enough."""
+    from fledge.guard.sandbox import KINDS, why_not
+
+    reasons = {name: why_not(name) for name in KINDS}
+    enough = "" in reasons.values()
+    return [
+        Finding(f"sandbox {name}", "does not work" if reason else "works", enough, reason)
+        for name, reason in reasons.items()
+    ]
+
+
 def _extra(name: str, purpose: str) -> Finding:
     present = importlib.util.find_spec(name) is not None
     return Finding(
@@ -111,4 +124,4 @@ def command(as_json: bool) -> None:
         else:
             mark = "ok " if row.ok else "!! "
             note = f"  ({row.remedy})" if row.remedy else ""
-            click.echo(f"{mark} {row.name:16} {row.value}{note}")
+            click.echo(f"{mark} {row.name:18} {row.value}{note}")

@@ -41,6 +41,7 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "bench": ("Use a model", "bench", "Measure how fast a model answers on this machine."),
     "import": ("Checkpoints", "import_", "Check a checkpoint from anywhere and take it over."),
     "export": ("Checkpoints", "export", "Write a model for transformers or llama.cpp (GGUF)."),
+    "sandbox": ("This machine", "sandbox", "Run Python that a model wrote, shut in."),
     "doctor": ("This machine", "doctor", "Show what this machine can do and what is missing."),
 }
 

@@ -177,11 +177,34 @@ class Tool(Protocol):
         """The result as text; raises ValueError for arguments it cannot use."""
 
 
-class Sandbox(Protocol):
-    """Runs untrusted Python.  Refuses when it cannot isolate."""
+Ending = Literal["finished", "raised", "timed_out", "out_of_memory", "crashed", "refused"]
+"""How code in a sandbox ended.  "crashed": its process died; "refused": it was never started."""
 
-    def run(self, code: str, *, timeout_seconds: float) -> str:
-        """What the code printed; raises FledgeError on refusal, time-out or crash."""
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What came of a piece of code.  ``error`` says why it did not finish: a traceback, a limit."""
+
+    ending: Ending
+    stdout: str = ""
+    stderr: str = ""
+    error: str = ""
+    seconds: float = 0.0
+    """From the first line of the code to its end."""
+    cut: bool = False
+    """Whether the output was longer than what is kept."""
+
+
+class Sandbox(Protocol):
+    """Runs untrusted Python.  Refuses, by FledgeError, when it cannot isolate."""
+
+    name: str
+
+    def run(self, code: str, *, timeout_seconds: float) -> Execution:
+        """What came of the code, whatever it did; safe to call from several threads."""
+
+    def close(self) -> None:
+        """End the processes it keeps ready."""
 
 
 @runtime_checkable
