@@ -143,7 +143,8 @@ def _sft(work: Work) -> Outcome:
     assert isinstance(config, SftConfig)
     files = [Path(path) for path in config.conversations]
     if not files and "samples" in work.folders:
-        files = [work.folders["samples"] / "conversations" / "train.jsonl"]
+        samples = work.folders["samples"]
+        files = [samples / room / "train.jsonl" for room in ("conversations", "calculations")]
     if not files:
         raise InputError("[sft] conversations is empty", remedy="name your JSONL files")
     tokens = work.folders.get("tokens")
