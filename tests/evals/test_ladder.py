@@ -17,6 +17,7 @@ from fledge.data.tokens import write_tokens
 from fledge.engine import load_engine
 from fledge.evals import EvalsConfig, evaluate_ladder
 from fledge.evals import ladder as ladder_file
+from fledge.evals.ladder import Sources
 from fledge.evals.validation import summarise_documents
 from fledge.tokenizer import Tokenizer
 from pico_model import write_pico_model
@@ -76,8 +77,8 @@ def _write_tokens(world: Path, tokenizer: Tokenizer) -> None:
 
 def climb(world: Path, out: Path, config: EvalsConfig = CONFIG) -> dict[str, float]:
     rungs = {"pretrain": world / "pretrain", "sft": world / "sft"}
-    sets, tokens = world / "sets", world / "tokens"
-    return evaluate_ladder(config, rungs, sets, tokens, out, Silent()).figures
+    sources = Sources(sets=world / "sets", tokens=world / "tokens")
+    return evaluate_ladder(config, rungs, sources, out, Silent()).figures
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -97,7 +98,8 @@ def test_figures_files_and_summary(world: Path, done: Path, tmp_path: Path) -> N
         *("facts_en", "facts_zh_hans", "facts_zh_hant", "facts_zh", "unanswerable"),
         *("over_refusal", "arithmetic", "bits_per_byte"),
     }
-    assert set(figures) == {f"{rung}.{name}" for rung in ("base", "sft") for name in names}
+    expected = {f"{rung}.{name}" for rung in ("base", "sft") for name in names}
+    assert set(figures) == {*expected, "sft.win_rate"}
     for rung in ("base", "sft"):
         scripts = [figures[f"{rung}.{s}"] for s in ("facts_zh_hans", "facts_zh_hant")]
         assert figures[f"{rung}.facts_zh"] == min(scripts)
@@ -167,6 +169,6 @@ def test_a_killed_ladder_goes_on_and_ends_the_same(
 
 
 def test_without_sets_and_tokens_there_is_an_empty_table(world: Path, tmp_path: Path) -> None:
-    outcome = evaluate_ladder(CONFIG, {"sft": world / "sft"}, None, None, tmp_path, Silent())
+    outcome = evaluate_ladder(CONFIG, {"sft": world / "sft"}, Sources(), tmp_path, Silent())
     assert outcome.figures == {}
     assert json.loads((tmp_path / "summary.json").read_text())["rungs"][0]["tasks"] == {}

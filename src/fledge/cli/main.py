@@ -29,6 +29,7 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "tokens": ("Stages", "tokens", "Turn documents into token shards."),
     "pretrain": ("Stages", "pretrain", "Train a model on token shards."),
     "sft": ("Stages", "sft", "Fine-tune a model on conversations."),
+    "honesty": ("Stages", "honesty", "Teach a model to say what it does not know."),
     "scale": ("Stages", "scale", "Train a ladder, fit its scaling law, size a budget."),
     "eval": ("Stages", "eval", "Measure a model on tasks or texts."),
     "verify": ("Stages", "verify", "Check model, data and training by closed-form properties."),

@@ -5,7 +5,7 @@ Rooms are imported when a stage runs, so that listing or checking a recipe stays
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from fledge.samples.bridges.config import SamplesConfig
 from fledge.tokenizer.config import TokenizerConfig
 from fledge.train.config import PretrainConfig
 from fledge.tune.config import SftConfig
+from fledge.tune.honesty_config import HonestyConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,27 +142,52 @@ def _sft(work: Work) -> Outcome:
 
     config = work.config
     assert isinstance(config, SftConfig)
-    files = [Path(path) for path in config.conversations]
-    if not files and "samples" in work.folders:
-        samples = work.folders["samples"]
-        files = [samples / room / "train.jsonl" for room in ("conversations", "calculations")]
+    files = _conversations(config, work.folders)
     if not files:
         raise InputError("[sft] conversations is empty", remedy="name your JSONL files")
     tokens = work.folders.get("tokens")
     return sft(config, work.folder("pretrain"), files, work.out, work.progress, tokens=tokens)
 
 
+def _conversations(config: SftConfig, folders: dict[str, Path]) -> list[Path]:
+    """The files that the config names, or those of the sample world; none where there is none."""
+    if config.conversations or "samples" not in folders:
+        return [Path(path) for path in config.conversations]
+    found = [
+        folders["samples"] / room / "train.jsonl" for room in ("conversations", "calculations")
+    ]
+    return [path for path in found if path.is_file() and path.stat().st_size]
+
+
+def _honesty(work: Work) -> Outcome:
+    from fledge.tune.honesty import honesty
+
+    config = work.config
+    assert isinstance(config, HonestyConfig)
+    facts = [Path(path) for path in config.facts]
+    if not facts and "samples" in work.folders:
+        facts = [work.folders["samples"] / "honesty" / "facts.jsonl"]
+    if not facts:
+        raise InputError("[honesty] facts is empty", remedy="name your JSONL files of facts")
+    return honesty(
+        config,
+        work.folder("sft"),
+        facts,
+        work.out,
+        work.progress,
+        rehearsal=_conversations(config, work.folders),
+        tokens=work.folders.get("tokens"),
+    )
+
+
 def _evals(work: Work) -> Outcome:
-    from fledge.evals.ladder import evaluate_ladder
+    from fledge.evals.ladder import Sources, evaluate_ladder
 
     assert isinstance(work.config, EvalsConfig)
-    rungs: dict[str, Path] = {
-        name: work.folders[name] for name in ("pretrain", "sft") if name in work.folders
-    }
+    rungs = {name: work.folders[name] for name in MODELS if name in work.folders}
     sets = work.folders["samples"] / "evals" if "samples" in work.folders else None
-    return evaluate_ladder(
-        work.config, rungs, sets, work.folders.get("tokens"), work.out, work.progress
-    )
+    sources = Sources(sets=sets, tokens=work.folders.get("tokens"))
+    return evaluate_ladder(work.config, rungs, sources, work.out, work.progress)
 
 
 def _tokenizer_files(config: Config) -> list[Path]:
@@ -187,11 +213,25 @@ def _pretrain_files(config: Config) -> list[Path]:
 
 def _sft_files(config: Config) -> list[Path]:
     assert isinstance(config, SftConfig)
-    for path in config.conversations:
-        if not Path(path).is_file():
-            raise InputError(f"[sft] conversations: {path} is no file", remedy="check the path")
-    return [Path(path) for path in config.conversations]
+    return _named("[sft] conversations", config.conversations)
 
+
+def _honesty_files(config: Config) -> list[Path]:
+    assert isinstance(config, HonestyConfig)
+    named = _named("[honesty] conversations", config.conversations)
+    return [*named, *_named("[honesty] facts", config.facts)]
+
+
+def _named(what: str, paths: Sequence[str]) -> list[Path]:
+    """The files; raises InputError for one that is not there."""
+    for path in paths:
+        if not Path(path).is_file():
+            raise InputError(f"{what}: {path} is no file", remedy="check the path")
+    return [Path(path) for path in paths]
+
+
+MODELS = ("pretrain", "sft", "honesty", "dpo", "ppo", "grpo")
+"""Stages that end in a model: the rungs of the evaluation ladder, lowest first."""
 
 STAGES: dict[str, Stage] = {
     "samples": Stage(config=SamplesConfig, run=_samples),
@@ -214,7 +254,14 @@ STAGES: dict[str, Stage] = {
         files=_sft_files,
         together=True,
     ),
-    "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "pretrain", "sft")),
+    "honesty": Stage(
+        config=HonestyConfig,
+        run=_honesty,
+        reads=("samples", "tokens", "sft"),
+        files=_honesty_files,
+        together=True,
+    ),
+    "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", *MODELS)),
 }
 """In the order in which they run, whatever the order of a recipe's tables."""
 
