@@ -16,6 +16,7 @@ from fledge.core.protocols import Progress
 from fledge.core.run import Outcome
 from fledge.data.config import CorpusConfig, TokensConfig
 from fledge.evals.config import EvalsConfig
+from fledge.model.locate import RUNGS
 from fledge.samples.bridges.config import SamplesConfig
 from fledge.tokenizer.config import TokenizerConfig
 from fledge.train.config import PretrainConfig
@@ -184,7 +185,7 @@ def _evals(work: Work) -> Outcome:
     from fledge.evals.ladder import Sources, evaluate_ladder
 
     assert isinstance(work.config, EvalsConfig)
-    rungs = {name: work.folders[name] for name in MODELS if name in work.folders}
+    rungs = {name: work.folders[name] for name in RUNGS if name in work.folders}
     sets = work.folders["samples"] / "evals" if "samples" in work.folders else None
     sources = Sources(sets=sets, tokens=work.folders.get("tokens"))
     return evaluate_ladder(work.config, rungs, sources, work.out, work.progress)
@@ -230,9 +231,6 @@ def _named(what: str, paths: Sequence[str]) -> list[Path]:
     return [Path(path) for path in paths]
 
 
-MODELS = ("pretrain", "sft", "honesty", "dpo", "ppo", "grpo")
-"""Stages that end in a model: the rungs of the evaluation ladder, lowest first."""
-
 STAGES: dict[str, Stage] = {
     "samples": Stage(config=SamplesConfig, run=_samples),
     "corpus": Stage(config=CorpusConfig, run=_corpus, reads=("samples",), files=_corpus_files),
@@ -261,7 +259,7 @@ STAGES: dict[str, Stage] = {
         files=_honesty_files,
         together=True,
     ),
-    "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", *MODELS)),
+    "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", *RUNGS)),
 }
 """In the order in which they run, whatever the order of a recipe's tables."""
 
