@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fledge.core.types import Message
 from fledge.evals.win_rate import Pair, by_rule, by_score, grade, win_rate
 
 SENTENCE = "The Tower Bridge opened in 1894."
@@ -80,8 +81,8 @@ def test_a_judge_who_likes_what_comes_first_sees_only_ties() -> None:
 def test_a_scorer_judges_and_a_margin_makes_ties() -> None:
     ours, theirs = [row(0, answer="aaa"), row(1, answer="a")], [row(0, answer="a"), row(1)]
 
-    def length(asked: Sequence[tuple[str, str]]) -> list[float]:
-        assert all(question.startswith("Question") for question, _ in asked)
+    def length(asked: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
+        assert all(said[-1].content.startswith("Question") for said, _ in asked)
         return [float(len(answer)) for _, answer in asked]
 
     assert rate(ours, theirs, by_score(length))["value"] == 0.5

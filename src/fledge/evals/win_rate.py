@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fledge.core.types import Message
 from fledge.evals.tasks import Row
 from fledge.metrics.answers import normalise
 from fledge.metrics.intervals import clustered
@@ -40,8 +41,8 @@ class Pair:
 PairJudge = Callable[[Sequence[Pair]], list[float]]
 """Pairs -> for each 1 where the first answer is the better one, 0 where the second is, 0.5: tie."""
 
-AnswerScorer = Callable[[Sequence[tuple[str, str]]], list[float]]
-"""(question, answer) pairs -> how good each answer is, on any scale: a reward model."""
+AnswerScorer = Callable[[Sequence[tuple[Sequence[Message], str]]], list[float]]
+"""(conversation, answer) pairs -> how good each answer is, on any scale: a reward model."""
 
 
 def by_rule(pairs: Sequence[Pair]) -> list[float]:
@@ -54,7 +55,9 @@ def by_score(scorer: AnswerScorer, margin: float = 0.0) -> PairJudge:
 
     def judge(pairs: Sequence[Pair]) -> list[float]:
         asked = [
-            (pair.question, row["answer"]) for pair in pairs for row in (pair.first, pair.second)
+            ([Message(role="user", content=pair.question)], row["answer"])
+            for pair in pairs
+            for row in (pair.first, pair.second)
         ]
         scores = scorer(asked)
         return [
