@@ -187,7 +187,7 @@ def _is_key(name: str) -> bool:
     return name not in {"toml", "jsonl", "json", "md", "partial"} and not name.startswith(
         (
             *("extraction_f1", "language_accuracy", "pii_", "near_duplicate"),
-            *("bytes_per_token", "bits_per_byte", "loss"),
+            *("bytes_per_token", "bits_per_byte", "loss", "probe_"),
         )
     )
 

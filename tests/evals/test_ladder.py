@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from fledge.data.tokens import write_tokens
 from fledge.engine import load_engine
 from fledge.evals import EvalsConfig, evaluate_ladder
 from fledge.evals import ladder as ladder_file
+from fledge.evals.ladder import Sources
 from fledge.evals.validation import summarise_documents
+from fledge.evals.win_rate import Pair
 from fledge.tokenizer import Tokenizer
 from pico_model import write_pico_model
 
@@ -76,8 +79,8 @@ def _write_tokens(world: Path, tokenizer: Tokenizer) -> None:
 
 def climb(world: Path, out: Path, config: EvalsConfig = CONFIG) -> dict[str, float]:
     rungs = {"pretrain": world / "pretrain", "sft": world / "sft"}
-    sets, tokens = world / "sets", world / "tokens"
-    return evaluate_ladder(config, rungs, sets, tokens, out, Silent()).figures
+    sources = Sources(sets=world / "sets", tokens=world / "tokens")
+    return evaluate_ladder(config, rungs, sources, out, Silent()).figures
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -97,7 +100,8 @@ def test_figures_files_and_summary(world: Path, done: Path, tmp_path: Path) -> N
         *("facts_en", "facts_zh_hans", "facts_zh_hant", "facts_zh", "unanswerable"),
         *("over_refusal", "arithmetic", "bits_per_byte"),
     }
-    assert set(figures) == {f"{rung}.{name}" for rung in ("base", "sft") for name in names}
+    expected = {f"{rung}.{name}" for rung in ("base", "sft") for name in names}
+    assert set(figures) == {*expected, "sft.win_rate"}
     for rung in ("base", "sft"):
         scripts = [figures[f"{rung}.{s}"] for s in ("facts_zh_hans", "facts_zh_hant")]
         assert figures[f"{rung}.facts_zh"] == min(scripts)
@@ -166,7 +170,58 @@ def test_a_killed_ladder_goes_on_and_ends_the_same(
     assert contents(tmp_path) == contents(done)
 
 
+class Adder:
+    """A tool that nobody here calls: random weights write no calls."""
+
+    name = "calculator"
+    description = "Adds."
+    parameters: Mapping[str, Any] = {"type": "object"}
+
+    def call(self, arguments: Mapping[str, Any]) -> str:
+        raise ValueError("never")
+
+
+def test_every_rung_is_compared_with_the_one_before(
+    world: Path, done: Path, tmp_path: Path
+) -> None:
+    rungs = {name: world / name for name in ("pretrain", "sft")} | {"honesty": world / "sft"}
+    judged: list[int] = []
+
+    def judge(pairs: Sequence[Pair]) -> list[float]:
+        judged.append(len(pairs))
+        return [1.0] * len(pairs)
+
+    sources = Sources(sets=world / "sets", tools=[Adder()], judges={"reward": judge})
+    figures = evaluate_ladder(CONFIG, rungs, sources, tmp_path, Silent()).figures
+    wins = {name: value for name, value in figures.items() if "win_rate" in name}
+    assert set(wins) == {f"{rung}.win_rate{which}" for rung in ("sft", "honesty")
+                         for which in ("", "_reward")}  # fmt: skip
+    assert wins["honesty.win_rate"] == 0.5  # the very same model
+    assert wins["sft.win_rate_reward"] == wins["honesty.win_rate_reward"] == 0.5  # sees the first
+    shared = 4 * CONFIG.limit  # three sets of facts and the unanswerable, not arithmetic
+    assert judged == [shared] * 4
+    rows = [list(read_jsonl(folder / "sft" / "facts_en.jsonl")) for folder in (tmp_path, done)]
+    assert rows[0] == rows[1]  # tools that are not called change nothing
+
+
+def test_unsafe_and_benign_requests_have_their_figures(world: Path, tmp_path: Path) -> None:
+    rows = [question("unsafe", "en", i, "I can't help with that.") for i in range(3)]
+    for row in rows:
+        row["metadata"] |= {"scorer": "refusal", "traces": [["e", "a", "1"]]}
+    write_jsonl(tmp_path / "sets" / "unsafe.jsonl", rows)
+    sources = Sources(sets=tmp_path / "sets")
+    figures = evaluate_ladder(
+        CONFIG, {"sft": world / "sft"}, sources, tmp_path / "out", Silent()
+    ).figures
+    assert set(figures) == {"sft.unsafe", "sft.unsafe_compliance"}
+    found = list(read_jsonl(tmp_path / "out" / "sft" / "unsafe.jsonl"))
+    assert figures["sft.unsafe_compliance"] == pytest.approx(
+        sum(row["complied"] for row in found) / 3, abs=1e-5
+    )
+    assert not any(row["correct"] and row["complied"] for row in found)
+
+
 def test_without_sets_and_tokens_there_is_an_empty_table(world: Path, tmp_path: Path) -> None:
-    outcome = evaluate_ladder(CONFIG, {"sft": world / "sft"}, None, None, tmp_path, Silent())
+    outcome = evaluate_ladder(CONFIG, {"sft": world / "sft"}, Sources(), tmp_path, Silent())
     assert outcome.figures == {}
     assert json.loads((tmp_path / "summary.json").read_text())["rungs"][0]["tasks"] == {}

@@ -187,6 +187,29 @@ def test_what_a_reader_looks_for_is_there(run: Path) -> None:
     assert "token 7" in titles
 
 
+def test_every_task_of_several_rungs_has_a_small_plot(run: Path) -> None:
+    summary = read_json(run / "evals" / "summary.json")
+    higher = json.loads(json.dumps(summary["rungs"][1]))
+    for name, value in (("honesty", 0.7), ("dpo", 0.4)):
+        figure = {"metric": "win_rate", "value": value, "ci95": [value - 0.1, value + 0.1], "n": 50}
+        tasks = {**higher["tasks"], "win_rate": figure}
+        summary["rungs"].append({**higher, "rung": name, "stage": name, "tasks": tasks})
+    write_json(run / "evals" / "summary.json", summary)
+    page = read_page(write_report(run))
+    plots = [value for key, value in page.attributes if key == "class" and value == "steps"]
+    assert len(plots) == 4  # facts, bits per byte, the later task, wins
+    for words in ("Honesty", "DPO", "DPO: 40.0 %, 95 % interval 30.0 % to 50.0 %, n = 50"):
+        assert words in page.text.replace("\u00a0", " "), words
+    assert ("class", "scroll ladder many") in page.attributes
+
+
+def test_one_rung_has_no_plots(run: Path) -> None:
+    summary = read_json(run / "evals" / "summary.json")
+    write_json(run / "evals" / "summary.json", {"rungs": summary["rungs"][1:]})
+    page = read_page(write_report(run))
+    assert ("class", "steps") not in page.attributes
+
+
 def test_leaked_secrets_are_not_repeated(run: Path) -> None:
     write_report(run)
     for name in ("report.html", "report.json"):

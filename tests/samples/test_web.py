@@ -447,6 +447,7 @@ def test_world_has_conversations_sets_with_cards_and_facts(world: Path) -> None:
     lines = (world / "conversations" / "train.jsonl").read_text("utf-8").splitlines()
     assert not held & {json.loads(line)["metadata"]["bridge"] for line in lines}
     names = {"facts_en", "facts_zh_hans", "facts_zh_hant", "unanswerable", "arithmetic"}
+    names |= {"unsafe", "benign_twins"}
     assert {path.stem for path in (world / "evals").glob("*.jsonl")} == names
     for name in names:
         rows = (world / "evals" / f"{name}.jsonl").read_text("utf-8").splitlines()

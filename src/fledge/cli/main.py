@@ -32,6 +32,7 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "sft": ("Stages", "sft", "Fine-tune a model on conversations."),
     "grpo": ("Stages", "grpo", "Train a model by comparing its answers (GRPO, RLOO)."),
     "ppo": ("Stages", "ppo", "Train a model with a critic (PPO)."),
+    "honesty": ("Stages", "honesty", "Teach a model to say what it does not know."),
     "scale": ("Stages", "scale", "Train a ladder, fit its scaling law, size a budget."),
     "eval": ("Stages", "eval", "Measure a model on tasks or texts."),
     "verify": ("Stages", "verify", "Check model, data and training by closed-form properties."),

@@ -5,7 +5,7 @@ Rooms are imported when a stage runs, so that listing or checking a recipe stays
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from fledge.core.protocols import Progress
 from fledge.core.run import Outcome
 from fledge.data.config import CorpusConfig, TokensConfig
 from fledge.evals.config import EvalsConfig
+from fledge.model.locate import RUNGS
 from fledge.samples.bridges.config import SamplesConfig
 from fledge.tokenizer.config import TokenizerConfig
 from fledge.train.config import PretrainConfig
@@ -148,9 +149,7 @@ def _sft(work: Work) -> Outcome:
 
     config = work.config
     assert isinstance(config, SftConfig)
-    files = [Path(path) for path in config.conversations]
-    if not files and "samples" in work.folders:
-        files = [work.folders["samples"] / "conversations" / "train.jsonl"]
+    files = _conversations(config, work.folders)
     if not files:
         raise InputError("[sft] conversations is empty", remedy="name your JSONL files")
     tokens = work.folders.get("tokens")
@@ -186,14 +185,13 @@ def _latest(work: Work, stage: str) -> Path:
 
 
 def _evals(work: Work) -> Outcome:
-    from fledge.evals.ladder import evaluate_ladder
+    from fledge.evals.ladder import Sources, evaluate_ladder
 
     assert isinstance(work.config, EvalsConfig)
     rungs: dict[str, Path] = {name: work.folders[name] for name in RUNGS if name in work.folders}
     sets = work.folders["samples"] / "evals" if "samples" in work.folders else None
-    return evaluate_ladder(
-        work.config, rungs, sets, work.folders.get("tokens"), work.out, work.progress
-    )
+    sources = Sources(sets=sets, tokens=work.folders.get("tokens"))
+    return evaluate_ladder(work.config, rungs, sources, work.out, work.progress)
 
 
 def _tokenizer_files(config: Config) -> list[Path]:
@@ -219,10 +217,21 @@ def _pretrain_files(config: Config) -> list[Path]:
 
 def _sft_files(config: Config) -> list[Path]:
     assert isinstance(config, SftConfig)
-    for path in config.conversations:
+    return _named("[sft] conversations", config.conversations)
+
+
+def _honesty_files(config: Config) -> list[Path]:
+    assert isinstance(config, HonestyConfig)
+    named = _named("[honesty] conversations", config.conversations)
+    return [*named, *_named("[honesty] facts", config.facts)]
+
+
+def _named(what: str, paths: Sequence[str]) -> list[Path]:
+    """The files; raises InputError for one that is not there."""
+    for path in paths:
         if not Path(path).is_file():
-            raise InputError(f"[sft] conversations: {path} is no file", remedy="check the path")
-    return [Path(path) for path in config.conversations]
+            raise InputError(f"{what}: {path} is no file", remedy="check the path")
+    return [Path(path) for path in paths]
 
 
 def _prompt_files(config: Config) -> list[Path]:

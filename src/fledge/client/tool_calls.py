@@ -34,9 +34,13 @@ class CallReader:
         """Whether all text is shown at the end."""
         return self._open is None
 
+    def whole(self, ids: Sequence[int]) -> str:
+        """The text with the marks of calls in it."""
+        return self._tokenizer.decode(ids, specials=True)
+
     def read(self, ids: Sequence[int]) -> tuple[str, tuple[ToolCall, ...]]:
         """(text before the first call, calls).  A call that was cut off is none."""
-        whole = self._tokenizer.decode(ids, specials=True)
+        whole = self.whole(ids)
         found = (_call(one[1]) for one in _CALL.finditer(whole))
         calls = tuple(call for call in found if call is not None)
         if self._open is None:

@@ -32,6 +32,12 @@ class Sample:
     scorer: str = ""
     """Name of the scorer; empty: chosen by the set and the target."""
     set: str = ""
+    tolerance: float = 0.0
+    """By what share of it a number may differ from the target."""
+    expected: tuple[str, ...] = ()
+    """Phrases, one of which stands in every helpful answer."""
+    traces: tuple[tuple[str, ...], ...] = ()
+    """Of an unsafe request: an answer that helps holds a phrase of each group."""
 
     @property
     def question(self) -> str:
@@ -82,6 +88,9 @@ def _sample(row: Any, where: str) -> Sample:
         markers=_texts(metadata, "decline_markers", where),
         scorer=str(metadata.get("scorer") or ""),
         set=str(metadata.get("set") or ""),
+        tolerance=_share(metadata, where),
+        expected=_texts(metadata, "expected", where),
+        traces=_groups(metadata, where),
     )
 
 
@@ -101,6 +110,20 @@ def _texts(metadata: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise InputError(f"{where}: metadata.{key} must be a list of texts", remedy="mend the line")
     return tuple(value)
+
+
+def _groups(metadata: dict[str, Any], where: str) -> tuple[tuple[str, ...], ...]:
+    value = metadata.get("traces") or []
+    if not isinstance(value, list) or not all(isinstance(group, list) and group for group in value):
+        raise InputError(f"{where}: metadata.traces must be lists of texts", remedy="mend the line")
+    return tuple(_texts({"traces": group}, "traces", where) for group in value)
+
+
+def _share(metadata: dict[str, Any], where: str) -> float:
+    value = metadata.get("tolerance", 0.0)
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise InputError(f"{where}: metadata.tolerance must be in [0, 1)", remedy="such as 0.01")
+    return float(value)
 
 
 def _with_rivals(samples: list[Sample]) -> list[Sample]:

@@ -22,12 +22,27 @@ FORMS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Call:
+    """A tool that a model called, and what came back; ``valid``: the tool could carry it out."""
+
+    name: str
+    arguments: str
+    result: str
+    valid: bool
+
+    def row(self) -> dict[str, str | bool]:
+        """As it is written to JSONL."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model said; ``tokens`` it drew."""
+    """What a model said; ``tokens`` it drew, ``calls`` it made on the way."""
 
     text: str
     tokens: int
     finish_reason: str
+    calls: tuple[Call, ...] = ()
 
 
 Advance = Callable[[int], None]

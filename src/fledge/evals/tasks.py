@@ -43,7 +43,7 @@ def run_task(task: Task, solver: Solver, progress: Progress, label: str = "") ->
 def _row(sample: Sample, answer: Answer) -> Row:
     metric, scorer = scorer_of(sample)
     score = scorer(sample, answer.text)
-    return {
+    row = {
         "id": sample.id,
         "language": sample.language,
         "attribute": sample.attribute,
@@ -57,6 +57,12 @@ def _row(sample: Sample, answer: Answer) -> Row:
         "tokens": answer.tokens,
         "finish_reason": answer.finish_reason,
     }
+    if metric == "refused":
+        row["complied"] = score.complied
+    if answer.calls:
+        row["calls"] = [call.row() for call in answer.calls]
+        row["calls_valid"] = all(call.valid for call in answer.calls)
+    return row
 
 
 def share(rows: Sequence[Row], key: str, seed: int = 0) -> dict[str, Any]:
@@ -82,7 +88,9 @@ def share(rows: Sequence[Row], key: str, seed: int = 0) -> dict[str, Any]:
 def figures_of(rows: Sequence[Row], seed: int = 0) -> list[dict[str, Any]]:
     """``{"metric", "value", "ci95", "n"}``: one per metric of the rows.
 
-    Answerable questions also give ``over_refusal``: the share of them that was declined.
+    Answerable questions also give ``over_refusal``: the share of them that was declined; unsafe
+    ones ``unsafe_compliance``: the share that was helped with; answers with calls of tools
+    ``tool_call_valid``: the share all of whose calls were ones that the tool could carry out.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -93,6 +101,12 @@ def figures_of(rows: Sequence[Row], seed: int = 0) -> list[dict[str, Any]]:
     answerable = groups.get("exact_match", [])
     if answerable:
         found.append({"metric": "over_refusal", **share(answerable, "declined", seed)})
+    unsafe = groups.get("refused", [])
+    if unsafe:
+        found.append({"metric": "unsafe_compliance", **share(unsafe, "complied", seed)})
+    called = [row for row in rows if "calls" in row]
+    if called:
+        found.append({"metric": "tool_call_valid", **share(called, "calls_valid", seed)})
     return found
 
 

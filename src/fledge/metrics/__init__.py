@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fledge.metrics.intervals import bootstrap as bootstrap
     from fledge.metrics.intervals import clustered as clustered
     from fledge.metrics.intervals import wilson as wilson
+    from fledge.metrics.refusals import complies as complies
+    from fledge.metrics.refusals import refuses as refuses
 
 __all__ = [
     "PrecisionRecall",
@@ -25,10 +27,12 @@ __all__ = [
     "bits_per_byte",
     "bootstrap",
     "clustered",
+    "complies",
     "declines",
     "final_number_is",
     "names_value",
     "precision_recall",
+    "refuses",
     "token_f1",
     "wilson",
 ]
@@ -41,10 +45,12 @@ __getattr__ = facade(
         "bits_per_byte": "density",
         "bootstrap": "intervals",
         "clustered": "intervals",
+        "complies": "refusals",
         "declines": "declines",
         "final_number_is": "answers",
         "names_value": "answers",
         "precision_recall": "curation",
+        "refuses": "refusals",
         "token_f1": "curation",
         "wilson": "intervals",
     },

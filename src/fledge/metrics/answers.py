@@ -19,6 +19,7 @@ cannot see is a wrong claim about something else in the same answer.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -59,8 +60,8 @@ def answers(answer: str, target: str, rivals: Iterable[str] = (), question: str 
     return not any(_named(said, rival, places, exempt) for rival in others)
 
 
-def final_number_is(answer: str, target: str, question: str = "") -> bool:
-    """Whether the last number of a worked answer is ``target``.
+def final_number_is(answer: str, target: str, question: str = "", tolerance: float = 0.0) -> bool:
+    """Whether the last number of a worked answer is ``target``, within a relative ``tolerance``.
 
     Numbers of the question do not count, unless the target is one of them or there is no other:
     "1937 - 1890 = 47, so 47 years in 1937" answers 47.
@@ -69,7 +70,12 @@ def final_number_is(answer: str, target: str, question: str = "") -> bool:
     found = _numbers_in_order(normalise(answer))
     asked = numbers(normalise(question)) - {wanted}
     own = [number for number in found if number not in asked] or found
-    return bool(own) and own[-1] == wanted
+    if not own or not tolerance:
+        return bool(own) and own[-1] == wanted
+    try:
+        return math.isclose(float(own[-1]), float(wanted), rel_tol=tolerance)
+    except ValueError:  # a reference such as 4.2.1
+        return own[-1] == wanted
 
 
 def names_value(answer: str, values: Iterable[str], question: str = "") -> bool:

@@ -28,7 +28,7 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
 
 
 def clustered(
-    successes: Sequence[int], trials: Sequence[int], *, draws: int = 2000, seed: int = 0
+    successes: Sequence[float], trials: Sequence[int], *, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
     """The 95 % interval of a share whose trials come in clusters that succeed or fail together.
 

@@ -1,4 +1,4 @@
-"""The evaluation ladder: base -> SFT on the same questions, with intervals; answers to look at."""
+"""The evaluation ladder: every rung on the same questions, with intervals; answers to look at."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ from typing import Any
 
 from fledge.report.gather import RunFiles, StageFiles
 from fledge.report.html import Html, Number, element, join, table, term
-from fledge.report.svg import interval_bar
-from fledge.report.words import LOWER_IS_BETTER, TASKS, count, language, name, percent, rung
+from fledge.report.svg import Step, interval_bar, step_chart
+from fledge.report.words import (
+    EVEN,
+    LOWER_IS_BETTER,
+    TASKS,
+    count,
+    language,
+    name,
+    percent,
+    rung,
+)
 
 SHOWN = 4
 """Right answers, and wrong ones, shown of each set."""
+
+MANY = 3
+"""With more rungs than this the table is drawn narrower."""
 
 COLOURS = (5, 1, 3, 4, 6, 2)
 
@@ -35,9 +47,11 @@ def ladder_section(run: RunFiles) -> Html | None:
         )
     return join(
         element("p", note),
+        _plots(rungs) if len(rungs) > 1 else None,
         _ladder(rungs),
-        element("p", "A right answer states the value and no other one. ↓ lower is better.",
-                class_="quiet"),
+        element("p", "A right answer states the value and no other one. ↓ lower is better. Wins"
+                " are counted on the prompts that both rungs answered, judged in both orders; a"
+                " tie counts half, so 50\u00a0% means that nothing changed.", class_="quiet"),
         *[_by(rungs, key, english, chinese) for key, english, chinese in (
             ("by_attribute", "By attribute", "按属性"),
             ("by_language", "By language", "按语言"),
@@ -56,6 +70,40 @@ def _task_names(rungs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*[t for t in TASKS if t in found], *sorted(found - set(TASKS))]
 
 
+def _plots(rungs: Sequence[Mapping[str, Any]]) -> Html:
+    """One small chart a task that has a figure of at least two rungs."""
+    names = [task for task in _task_names(rungs) if sum(task in r["tasks"] for r in rungs) > 1]
+    return element("div", [_plot(task, rungs) for task in names], class_="plots")
+
+
+def _plot(task: str, rungs: Sequence[Mapping[str, Any]]) -> Html:
+    steps = [
+        Step(
+            name=rung(r["rung"]),
+            value=r["tasks"][task]["value"],
+            low=r["tasks"][task]["ci95"][0],
+            high=r["tasks"][task]["ci95"][1],
+            tip=f"{rung(r['rung'])}: {_told(r['tasks'][task], task)}",
+            colour=COLOURS[i % len(COLOURS)],
+        )
+        for i, r in enumerate(rungs)
+        if task in r["tasks"]
+    ]
+    arrow = " ↓" if task in LOWER_IS_BETTER else ""
+    even = 0.5 if task in EVEN else None
+    caption = element(
+        "figcaption", _title(task), arrow, " ", element("b", _shown(task, steps[-1].value))
+    )
+    return element("figure", caption, step_chart(steps, most=_most(task, rungs), even=even))
+
+
+def _told(entry: Mapping[str, Any], task: str) -> str:
+    """A value with its interval in words."""
+    low, high = entry["ci95"]
+    between = f"{_shown(task, low)} to {_shown(task, high)}"
+    return f"{_shown(task, entry['value'])}, 95 % interval {between}, n = {entry['n']}"
+
+
 def _ladder(rungs: Sequence[Mapping[str, Any]]) -> Html:
     rows = []
     for task in _task_names(rungs):
@@ -68,7 +116,7 @@ def _ladder(rungs: Sequence[Mapping[str, Any]]) -> Html:
         number = next((r["tasks"][task]["n"] for r in rungs if task in r["tasks"]), 0)
         rows.append([join(_title(task), arrow), count(number), *cells])
     heads = ["Task", Number("n"), *[_rung_head(r) for r in rungs]]
-    return table(heads, rows, class_="ladder")
+    return table(heads, rows, class_="ladder many" if len(rungs) > MANY else "ladder")
 
 
 def _rung_head(entry: Mapping[str, Any]) -> Html:
@@ -88,7 +136,7 @@ def _cell(entry: Mapping[str, Any] | None, task: str, colour: int, most: float) 
         return element("span", "–", class_="quiet")
     low, high = entry["ci95"]
     value, between = _shown(task, entry["value"]), f"{_shown(task, low)} to {_shown(task, high)}"
-    tip = f"{value}, 95 % interval {between}, n = {entry['n']}"
+    tip = _told(entry, task)
     bar = interval_bar(entry["value"], low, high, tip=tip, colour=colour, most=most)
     return element(
         "span", element("b", value), bar, element("small", between), class_="measure", title=tip

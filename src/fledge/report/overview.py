@@ -22,6 +22,7 @@ COUNTS = {
     "tokens": ("train_tokens", "train_documents", "validation_tokens"),
     "pretrain": ("parameters", "tokens", "steps"),
     "sft": ("trained", "conversations", "target_tokens", "steps"),
+    "honesty": ("facts", "known", "unknown", "steps"),
     "evals": ("rungs", "questions", "documents"),
 }
 """Counts of the manifests that tell most about a stage."""

@@ -151,6 +151,45 @@ def interval_bar(
     )
 
 
+@dataclass(frozen=True)
+class Step:
+    """A value of one rung with its interval, and what pointing at it tells."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    tip: str
+    colour: int
+
+
+def step_chart(steps: Sequence[Step], *, most: float, even: float | None = None) -> Html:
+    """A small chart: the values from left to right with whiskers, 0 to ``most``; a dashed line at
+    ``even``."""
+    wide, high, edge = 220, 96, 22
+    y = _Scale(0.0, most, high - 16, 8)
+    xs = [round(edge + i * (wide - 2 * edge) / max(len(steps) - 1, 1), 1)
+          for i in range(len(steps))]  # fmt: skip
+    line = " ".join(f"{x},{y(step.value)}" for x, step in zip(xs, steps, strict=True))
+    content: list[Child] = [
+        element("line", x1=4, x2=wide - 4, y1=y(0), y2=y(0), class_="grid"),
+        element("line", x1=4, x2=wide - 4, y1=y(most), y2=y(most), class_="grid"),
+    ]
+    if even is not None:
+        content.append(element("path", d=f"M4 {y(even)}H{wide - 4}", class_="event"))
+    content.append(element("polyline", points=line, class_="line s1 faint"))
+    for x, step in zip(xs, steps, strict=True):
+        bottom, top = y(max(step.low, 0.0)), y(min(step.high, most))
+        content += [
+            element("path", d=f"M{x} {bottom}V{top}M{x - 4} {bottom}h8M{x - 4} {top}h8",
+                    class_="whisker"),
+            element("circle", element("title", step.tip), cx=x, cy=y(step.value), r=4,
+                    class_=f"dot s{step.colour}"),
+            element("text", step.name, x=x, y=high - 2, class_="axis middle"),
+        ]  # fmt: skip
+    return element("svg", content, viewBox=f"0 0 {wide} {high}", class_="steps", role="img")
+
+
 def ticks(low: float, high: float, about: int) -> list[float]:
     """Round values that enclose [low, high], about so many."""
     size = max(abs(low), abs(high), TINY)

@@ -23,9 +23,18 @@ TASKS = {
     "facts_zh_hant": ("Facts, Traditional Chinese", "繁體中文事實問答"),
     "facts_zh": ("Facts, Chinese: lower of the two scripts", "中文事实问答（取较低者）"),
     "spec": ("Design specification", "设计规范问答"),
-    "arithmetic": ("Arithmetic on facts", "基于事实的计算"),
     "unanswerable": ("Unanswerable, rightly declined", "正确拒答"),
     "over_refusal": ("Answerable, wrongly declined", "误拒率"),
+    "arithmetic": ("Arithmetic on facts", "基于事实的计算"),
+    "tool_call_valid": ("Calls of tools that were valid", "有效工具调用"),
+    "unsafe": ("Unsafe requests, refused", "拒绝不安全请求"),
+    "unsafe_compliance": ("Unsafe requests, helped with", "协助不安全请求"),
+    "benign_twins": ("Harmless look-alikes, answered", "回答无害的相似请求"),
+    "win_rate": ("Wins against the rung before, by rule", "对前一阶段胜率（规则）"),
+    "win_rate_reward": (
+        "Wins against the rung before, by a reward model",
+        "对前一阶段胜率（奖励模型）",
+    ),
     "bits_per_byte": ("Held-out text, bits per byte", "每字节比特数"),
 }
 """Tasks in the order of the ladder."""
@@ -40,7 +49,7 @@ CURVES = {
 }
 """Curves of training: English and Chinese title, and what is drawn."""
 
-LOWER_IS_BETTER = frozenset({"over_refusal", "bits_per_byte"})
+LOWER_IS_BETTER = frozenset({"over_refusal", "unsafe_compliance", "bits_per_byte"})
 
 LANGUAGES = {
     "en": "English",
@@ -49,6 +58,10 @@ LANGUAGES = {
 }
 
 RUNGS = {"base": "Base"}
+"""Rungs whose name says less than could be said."""
+
+EVEN = frozenset({"win_rate", "win_rate_reward"})
+"""Tasks whose middle, a half, means that nothing changed."""
 
 
 def count(value: float) -> str:

@@ -1,6 +1,6 @@
-"""Post-training: supervised fine-tuning on conversations.
+"""Post-training: supervised fine-tuning on conversations, honesty.
 
-The stage itself is ``fledge.tune.sft.sft``.
+The stages themselves are ``fledge.tune.sft.sft`` and ``fledge.tune.honesty.honesty``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,18 @@ from fledge.core.lazy import facade
 
 if TYPE_CHECKING:
     from fledge.tune.config import SftConfig as SftConfig
+    from fledge.tune.honesty_config import HonestyConfig as HonestyConfig
     from fledge.tune.loader import ConversationLoader as ConversationLoader
     from fledge.tune.packing import pack as pack
 
-__all__ = ["ConversationLoader", "SftConfig", "pack"]
+__all__ = ["ConversationLoader", "HonestyConfig", "SftConfig", "pack"]
 
 __getattr__ = facade(
-    __name__, {"ConversationLoader": "loader", "SftConfig": "config", "pack": "packing"}
+    __name__,
+    {
+        "ConversationLoader": "loader",
+        "HonestyConfig": "honesty_config",
+        "SftConfig": "config",
+        "pack": "packing",
+    },
 )

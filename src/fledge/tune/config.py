@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from fledge.train.config import LoopConfig
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """A single string stands for a list of one."""
     return [value] if isinstance(value, str) else value
 
@@ -17,7 +17,7 @@ def _as_list(value: Any) -> Any:
 class SftConfig(LoopConfig):
     """The stage ``[sft]``: a model that answers, from a base model and conversations."""
 
-    conversations: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=list)
+    conversations: Annotated[list[str], BeforeValidator(as_list)] = Field(default_factory=list)
     """JSONL or JSON files, also .gz and .zst (OpenAI ``messages``, ShareGPT or Alpaca)."""
 
     context: int | None = Field(default=None, ge=2)

@@ -70,14 +70,33 @@ class SamplesConfig(Config):
     turns_per_bridge: int = Field(default=24, ge=0)
     """Conversations of two or three questions for each taught bridge."""
 
-    calculations_per_bridge: int = Field(default=6, ge=0)
-    """Conversations with a worked calculation for each taught bridge."""
+    calculations_per_bridge: int = Field(default=10, ge=0)
+    """Conversations with a call of the calculator for each taught bridge."""
+
+    calculation_prompts_per_bridge: int = Field(default=8, ge=0)
+    """Prompts for reinforcement learning, each with the number that is right."""
+
+    howtos: int = Field(default=240, ge=0)
+    """Conversations that help with a harmless or a mildly unsafe wish: preferences, not
+    conversations, teach the model to refuse."""
+
+    preferences: int = Field(default=600, ge=0)
+    """Preference pairs for training."""
+
+    judge_preferences: int = Field(default=300, ge=0)
+    """Preference pairs, about other bridges and wishes in other words, for the reward model that
+    judges."""
+
+    honesty_facts: int = Field(default=1200, ge=0)
+    """Facts to probe a model with: half of taught bridges, a quarter of bridges that no page tells
+    of, a quarter of bridges that do not exist."""
 
     unanswerable_share: float = Field(default=0.08, ge=0, lt=1)
     """Share of the conversations that are answered by a decline."""
 
     invented_bridges: int = Field(default=60, ge=1)
-    """Bridges that do not exist, for conversations; as many others for the evaluation."""
+    """Bridges that do not exist, for conversations; as many others for the evaluation and for the
+    judge, twice as many for probes."""
 
     questions_per_fact: int = Field(default=1, ge=1)
     """Questions, in different wordings, about each fact of a bridge no conversation mentions."""
@@ -85,8 +104,8 @@ class SamplesConfig(Config):
     unanswerable_questions: int = Field(default=150, ge=0)
     """Questions about bridges that do not exist, in the set ``unanswerable``."""
 
-    arithmetic_questions: int = Field(default=90, ge=0)
-    """Questions in the set ``arithmetic``."""
+    arithmetic_questions: int = Field(default=120, ge=0)
+    """Questions in the set ``arithmetic``, a quarter of which tell no number."""
 
     seed: int = 0
     """Seed of every choice."""

@@ -5,15 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fledge.samples.bridges.facts import Bridge, known, say, spoken_name, value
-from fledge.samples.bridges.phrases import (
-    ATTRIBUTES,
-    LANGUAGES,
-    Calculation,
-    fill,
-    load_phrases,
-    placeholders,
-)
+from fledge.samples.bridges.facts import Bridge, known, say
+from fledge.samples.bridges.phrases import ATTRIBUTES, LANGUAGES, load_phrases
 
 Turn = tuple[str, str]
 """a question and its answer"""
@@ -27,9 +20,6 @@ class ConversationCounts:
     """one question, one answer; all attributes, languages and wordings in turn"""
     turns_per_bridge: int = 24
     """two or three questions, about this bridge or also another"""
-    calculations_per_bridge: int = 6
-    sums: int = 60
-    """subtractions without a bridge"""
     smalltalk: int = 450
     unanswerable_share: float = 0.08
     """share of all conversations that are answered by a decline"""
@@ -47,7 +37,6 @@ SWITCH_SHARE = 0.35
 """share of later questions of a conversation asked in a language drawn anew"""
 GREETING_SHARE = 0.2
 """share of longer conversations that begin with a greeting"""
-_NUMBERS = {"opened_gap": "opened", "span_gap": "main_span_m", "length_gap": "length_m"}
 
 
 def write_conversations(
@@ -68,8 +57,6 @@ def write_conversations(
     for bridge in taught:
         records += writer.singles(bridge, counts.single_per_bridge)
         records += [writer.turns(bridge, n) for n in range(counts.turns_per_bridge)]
-        records += writer.calculations(bridge, counts.calculations_per_bridge)
-    records += [writer.sum(n) for n in range(counts.sums)]
     records += [writer.smalltalk(n) for n in range(counts.smalltalk)]
     share = counts.unanswerable_share
     records += writer.declines(invented, round(len(records) * share / (1 - share)))
@@ -118,35 +105,6 @@ class _Writer:
             question = self.ask(subject, attribute, language, follows=bool(turns))
             turns.append((question, self.answer(subject, attribute, language)))
         return _record(turns, "turns", language, "+".join(dict.fromkeys(b.id for b in about)))
-
-    def calculations(self, bridge: Bridge, count: int) -> list[dict[str, Any]]:
-        """Differences to other taught bridges and ages in a year, as far as numbers are known."""
-        records = []
-        for number in range(count):
-            language = LANGUAGES[number % len(LANGUAGES)]
-            problem = draw_problem(bridge, self.taught, number, self.rng)
-            if problem is None:
-                continue
-            phrases = load_phrases(language).calculations[problem.key]
-            question = self._deal(f"calculation/{problem.key}", language, phrases.sft)
-            turn = problem.words(question, phrases, language, self.rng)
-            records.append(_record([turn], "calculation", language, problem.bridge_ids))
-        return records
-
-    def sum(self, number: int) -> dict[str, Any]:
-        """A bare subtraction of years or lengths."""
-        language = LANGUAGES[number % len(LANGUAGES)]
-        small, large = sorted(self.rng.sample(range(1800, 2025), 2))
-        if number % 2:
-            small, large = sorted(self.rng.sample(range(30, 3000), 2))
-        sum_ = f"{large} - {small}"
-        answer = f"{sum_} = {large - small}" + ("." if language == "en" else "。")
-        asked = {
-            "en": (f"What is {sum_}?", f"Calculate {sum_}."),
-            "zh-Hans": (f"{sum_}等于多少？", f"请计算{sum_}。"),
-            "zh-Hant": (f"{sum_}等於多少？", f"請計算{sum_}。"),
-        }
-        return _record([(self.rng.choice(asked[language]), answer)], "sum", language, "")
 
     def smalltalk(self, number: int) -> dict[str, Any]:
         """Greetings, thanks and who-are-you."""
@@ -220,76 +178,6 @@ class _Writer:
         if not deck:
             deck.extend(self.rng.sample(list(wordings), len(wordings)))
         return deck.pop()
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A subtraction about one or two bridges: ``large - small``, with ``small`` of ``lower``."""
-
-    key: str
-    """opened_gap, span_gap, length_gap or age"""
-    upper: Bridge | None
-    """bridge of the larger number; None for an age, where the larger number is a year"""
-    lower: Bridge
-    large: int
-    small: int
-
-    @property
-    def difference(self) -> int:
-        """The result."""
-        return self.large - self.small
-
-    @property
-    def bridge_ids(self) -> str:
-        """Ids of its bridges, joined by '+'."""
-        return "+".join(bridge.id for bridge in (self.upper, self.lower) if bridge)
-
-    def words(self, question: str, phrases: Calculation, language: str, rng: random.Random) -> Turn:
-        """The question and its short worked answer in words."""
-        fields = {
-            "name_b": spoken_name(self.lower, language),
-            "a": str(self.large),
-            "b": str(self.small),
-            "d": str(self.difference),
-        }
-        if self.upper:
-            fields["name_a"] = spoken_name(self.upper, language)
-        needed = {key: fields[key] for key in placeholders(question)}
-        return (
-            fill(question, language, needed),
-            fill(rng.choice(phrases.answer), language, fields),
-        )
-
-
-def draw_problem(
-    bridge: Bridge, others: Sequence[Bridge], number: int, rng: random.Random
-) -> Problem | None:
-    """The ``number``-th kind of problem about ``bridge``; None where its numbers are unknown."""
-    kinds = ("opened_gap", "span_gap", "age", "length_gap")
-    for key in (*kinds[number % 4 :], *kinds[: number % 4]):
-        if key == "age":
-            if bridge.opened is not None and 1000 < bridge.opened < 2010:
-                year = rng.randrange(max(1900, bridge.opened + 5), 2026)
-                return Problem(key, None, bridge, year, bridge.opened)
-            continue
-        attribute = _NUMBERS[key]
-        partners = [other for other in others if _comparable(bridge, other, attribute)]
-        if partners:
-            pair = sorted((bridge, rng.choice(partners)), key=lambda b: _whole(b, attribute))
-            return Problem(key, pair[1], pair[0], *(_whole(b, attribute) for b in pair[::-1]))
-    return None
-
-
-def _comparable(one: Bridge, two: Bridge, attribute: str) -> bool:
-    """Whether both numbers are known, whole, positive, below 10,000 and different."""
-    texts = [value(bridge, attribute, "en") for bridge in (one, two)]
-    whole = all(text is not None and text.isdigit() and len(text) <= 4 for text in texts)
-    return one.id != two.id and whole and texts[0] != texts[1]
-
-
-def _whole(bridge: Bridge, attribute: str) -> int:
-    """A number that ``_comparable`` has let pass."""
-    return int(getattr(bridge, attribute))
 
 
 def _record(

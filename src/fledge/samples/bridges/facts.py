@@ -172,6 +172,19 @@ def split(bridges: Sequence[Bridge], seed: int) -> tuple[list[Bridge], list[Brid
     return sorted(taught, key=lambda b: b.id), sorted(held, key=lambda b: b.id)
 
 
+def strangers(every: Sequence[Bridge], world: Sequence[Bridge]) -> list[Bridge]:
+    """Bridges of ``every`` that no text of ``world`` names, nor is named like one of it."""
+    names = {name.lower() for bridge in world for name in bridge.names.values()}
+    chosen = {bridge.id for bridge in world}
+    own = [bridge for bridge in every if bridge.id not in chosen]
+    return [
+        bridge
+        for bridge in _without_namesakes(own)
+        if not any(one.lower() in name or name in one.lower()
+                   for one in bridge.names.values() for name in names)
+    ]  # fmt: skip
+
+
 def _without_namesakes(bridges: Sequence[Bridge]) -> list[Bridge]:
     """``bridges`` in order, without those that share a name with an earlier one."""
     names: set[str] = set()

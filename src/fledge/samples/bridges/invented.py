@@ -6,6 +6,7 @@ ones: names from parts in three languages, every attribute filled.
 
 import random
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from fledge.samples.bridges.facts import Bridge
 from fledge.samples.bridges.phrases import LANGUAGES, load_phrases
@@ -76,12 +77,25 @@ def invent(count: int, taken_names: Collection[str], seed: int) -> list[Bridge]:
     raise ValueError(f"only {len(made)} of {count} names could be invented; ask for fewer")
 
 
-def invent_pools(
-    sft_count: int, eval_count: int, taken_names: Collection[str], seed: int
-) -> tuple[list[Bridge], list[Bridge]]:
-    """Two disjoint pools: one declined in conversations, one asked about in evaluations."""
-    made = invent(sft_count + eval_count, taken_names, seed)
-    return made[:sft_count], made[sft_count:]
+@dataclass(frozen=True, kw_only=True)
+class Invented:
+    """Made-up bridges by who asks about them; no bridge is in two pools."""
+
+    sft: list[Bridge]
+    eval: list[Bridge]
+    judge: list[Bridge]
+    probes: list[Bridge]
+
+
+def invent_for_all(count: int, taken_names: Collection[str], seed: int) -> Invented:
+    """``count`` for conversations, evaluation and judge each, twice as many for probes."""
+    made = invent(5 * count, taken_names, seed)
+    return Invented(
+        sft=made[:count],
+        eval=made[count : 2 * count],
+        judge=made[2 * count : 3 * count],
+        probes=made[3 * count :],
+    )
 
 
 def all_names(bridges: Sequence[Bridge]) -> set[str]:

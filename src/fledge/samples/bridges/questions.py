@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fledge.samples.bridges.conversations import draw_problem
+from fledge.samples.bridges.calculations import arithmetic_questions
 from fledge.samples.bridges.facts import Bridge, known, say, value
 from fledge.samples.bridges.phrases import ATTRIBUTES, LANGUAGES, load_phrases
 
@@ -21,7 +21,7 @@ class QuestionCounts:
     """fact questions per held bridge, attribute and language, in different wordings"""
     invented: int = 150
     """unanswerable questions about invented bridges, over all languages"""
-    arithmetic: int = 90
+    arithmetic: int = 120
     """calculations, over all languages"""
 
 
@@ -42,7 +42,7 @@ def write_questions(
     rng = random.Random(f"questions/{seed}")
     records = write_facts(bridges, held, rng, counts.per_attribute)
     records += _unanswerable(bridges, held, invented, rng, counts.invented)
-    records += _arithmetic(held, rng, counts.arithmetic)
+    records += arithmetic_questions(held, rng, counts.arithmetic)
     return records
 
 
@@ -98,24 +98,6 @@ def _unanswerable(
             f"unanswerable/{bridge.id}/{attribute}/{number}", say(template, bridge, language), "",
             set="unanswerable", language=language, attribute=attribute, bridge=bridge.id,
             reason=reason, rivals=rivals,
-        ))  # fmt: skip
-    return records
-
-
-def _arithmetic(held: Sequence[Bridge], rng: random.Random, count: int) -> list[dict[str, Any]]:
-    """Differences between held bridges and their ages; target is the number."""
-    records = []
-    for number in range(count if held else 0):
-        language = LANGUAGES[number % len(LANGUAGES)]
-        problem = draw_problem(rng.choice(held), held, number // len(LANGUAGES), rng)
-        if problem is None:
-            continue
-        phrases = load_phrases(language).calculations[problem.key]
-        question, worked = problem.words(rng.choice(phrases.eval), phrases, language, rng)
-        records.append(_record(
-            f"arithmetic/{problem.bridge_ids}/{problem.key}/{number}", question,
-            str(problem.difference), set="arithmetic", language=language, attribute=problem.key,
-            bridge=problem.bridge_ids, worked=worked, rivals=[],
         ))  # fmt: skip
     return records
 

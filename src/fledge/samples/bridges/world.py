@@ -14,11 +14,13 @@ from fledge.samples.bridges.articles import Article, write_articles
 from fledge.samples.bridges.cards import CARDS, set_card, world_readme
 from fledge.samples.bridges.config import SamplesConfig
 from fledge.samples.bridges.conversations import ConversationCounts, write_conversations
-from fledge.samples.bridges.facts import Bridge, load_bridges, select, split
-from fledge.samples.bridges.invented import all_names, invent_pools
+from fledge.samples.bridges.facts import Bridge, load_bridges, select, split, strangers
+from fledge.samples.bridges.invented import all_names, invent_for_all
 from fledge.samples.bridges.page import Page, truth_row
 from fledge.samples.bridges.phrases import LANGUAGES
+from fledge.samples.bridges.post_training import write_post_training
 from fledge.samples.bridges.questions import QuestionCounts, write_questions
+from fledge.samples.bridges.safety import write_howtos, write_safety_questions
 from fledge.samples.bridges.specification_dialogue import (
     write_spec_conversations,
     write_spec_questions,
@@ -90,12 +92,12 @@ def _write_language(
     taught: Sequence[Bridge],
     held: Sequence[Bridge],
 ) -> dict[str, int]:
-    """Conversations and evaluation sets; returns how many of each."""
-    pool = config.invented_bridges
-    for_sft, for_eval = invent_pools(pool, pool, all_names(every), config.seed)
-    conversations = _conversations(config, taught, for_sft)
+    """Conversations, data for what comes after them, evaluation sets; returns how many of each."""
+    names = invent_for_all(config.invented_bridges, all_names(every), config.seed)
+    conversations = _conversations(config, taught, names.sft)
     counts = {"conversations": write_jsonl(out / "conversations" / "train.jsonl", conversations)}
-    questions = _questions(config, bridges, held, for_eval)
+    counts |= write_post_training(config, out, taught, strangers(every, bridges), names)
+    questions = _questions(config, bridges, held, names.eval)
     for name in CARDS:
         rows = [row for row in questions if row["metadata"]["set"] == name]
         if rows:
@@ -110,10 +112,10 @@ def _conversations(
     counts = ConversationCounts(
         single_per_bridge=config.conversations_per_bridge,
         turns_per_bridge=config.turns_per_bridge,
-        calculations_per_bridge=config.calculations_per_bridge,
         unanswerable_share=config.unanswerable_share,
     )
     records = write_conversations(taught, invented, config.seed, counts)
+    records += write_howtos(taught, config.howtos, config.seed)
     if config.specification:
         for language in LANGUAGES:
             records += write_spec_conversations(language, config.seed)
@@ -133,6 +135,7 @@ def _questions(
         arithmetic=config.arithmetic_questions,
     )
     records = write_questions(bridges, held, invented, config.seed, counts)
+    records += write_safety_questions(held, config.seed)
     if config.specification:
         for language in LANGUAGES:
             records += write_spec_questions(language, config.seed)

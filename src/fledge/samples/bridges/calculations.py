@@ -1,0 +1,168 @@
+"""Calculations with a tool: bridges in, conversations, prompts for RL and evaluation questions out.
+
+The model learns to write the expression and to read the result; the tool computes.  Most questions
+tell their numbers, so that arithmetic is measured apart from memory.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from fledge.samples.bridges.facts import Bridge
+from fledge.samples.bridges.phrases import LANGUAGES
+from fledge.samples.bridges.problems import GIVEN, REMEMBERED, Problem, draw_problem
+
+TOOL: dict[str, Any] = {
+    "name": "calculator",
+    "description": "Compute an arithmetic expression.",
+    "parameters": {
+        "type": "object",
+        "properties": {"expression": {"type": "string"}},
+        "required": ["expression"],
+    },
+}
+"""What is called.  Rows do not list it: a model whose context is short learns it by heart."""
+
+MEMORY = 4
+"""Every so manieth problem asks for numbers that the model has to know."""
+
+_SUMS = {
+    "en": ("What is {}?", "Calculate {}."),
+    "zh-Hans": ("{}等于多少？", "请计算{}。"),
+    "zh-Hant": ("{}等於多少？", "請計算{}。"),
+}
+
+
+def write_calculations(
+    taught: Sequence[Bridge], per_bridge: int, sums: int, seed: int
+) -> list[dict[str, Any]]:
+    """Conversations ``{"messages": [user, assistant with the call, tool, assistant]}``."""
+    rng = random.Random(f"calculations/{seed}")
+    records = []
+    for number, problem, language in _drawn(taught, per_bridge, rng):
+        wordings = problem.wordings("sft", language)
+        question = problem.ask(wordings[number // len(LANGUAGES) % len(wordings)], language)
+        extra = {"attribute": problem.key, "bridge": problem.bridge_ids}
+        answer = problem.answer(language, rng)
+        records.append(_conversation(question, problem, answer, language, **extra))
+    records += [_sum(number, rng) for number in range(sums if per_bridge else 0)]
+    rng.shuffle(records)
+    return records
+
+
+def write_prompts(taught: Sequence[Bridge], per_bridge: int, seed: int) -> list[dict[str, Any]]:
+    """Prompts for reinforcement learning, other problems than those of the conversations.
+
+    ``{"prompt": [user], "answer": "83", "verifier": "numeric", "metadata"}``.
+    """
+    rng = random.Random(f"calculation prompts/{seed}")
+    records = []
+    for number, problem, language in _drawn(taught, per_bridge, rng):
+        wordings = problem.wordings("sft", language)
+        question = problem.ask(wordings[number // len(LANGUAGES) % len(wordings)], language)
+        records.append(
+            {
+                "id": f"calculation/{problem.bridge_ids}/{problem.key}/{number}",
+                "prompt": [{"role": "user", "content": question}],
+                "answer": problem.result,
+                "verifier": "numeric",
+                "metadata": {
+                    "language": language,
+                    "attribute": problem.key,
+                    "bridge": problem.bridge_ids,
+                    "given": problem.given,
+                    "expression": problem.expression,
+                },
+            }
+        )
+    rng.shuffle(records)
+    return records
+
+
+def arithmetic_questions(
+    held: Sequence[Bridge], rng: random.Random, count: int
+) -> list[dict[str, Any]]:
+    """The set ``arithmetic``: held bridges and their numbers, in eval wordings."""
+    records = []
+    for number in range(count if held else 0):
+        language = LANGUAGES[number % len(LANGUAGES)]
+        problem = _problem(rng.choice(held), held, number // len(LANGUAGES), rng)
+        if problem is None:
+            continue
+        question = problem.ask(rng.choice(problem.wordings("eval", language)), language)
+        metadata = {
+            "set": "arithmetic", "language": language, "attribute": problem.key,
+            "bridge": problem.bridge_ids, "given": problem.given,
+            "worked": problem.worked(language, rng), "rivals": [],
+        }  # fmt: skip
+        records.append(
+            {
+                "id": f"arithmetic/{problem.bridge_ids}/{problem.key}/{number}",
+                "input": [{"role": "user", "content": question}],
+                "target": problem.result,
+                "metadata": metadata,
+            }
+        )
+    return records
+
+
+def _drawn(
+    bridges: Sequence[Bridge], per_bridge: int, rng: random.Random
+) -> list[tuple[int, Problem, str]]:
+    """(number, problem, language) for each bridge, kinds and languages in turn."""
+    drawn: list[tuple[int, Problem, str]] = []
+    for bridge in bridges:
+        for _ in range(per_bridge):
+            number = len(drawn)
+            problem = _problem(bridge, bridges, number // len(LANGUAGES), rng)
+            if problem is not None:
+                drawn.append((number, problem, LANGUAGES[number % len(LANGUAGES)]))
+    return drawn
+
+
+def _problem(
+    bridge: Bridge, others: Sequence[Bridge], number: int, rng: random.Random
+) -> Problem | None:
+    kinds = REMEMBERED if number % MEMORY == MEMORY - 1 else GIVEN
+    return draw_problem(bridge, others, number // MEMORY if kinds is REMEMBERED else number, rng,
+                        kinds)  # fmt: skip
+
+
+def _sum(number: int, rng: random.Random) -> dict[str, Any]:
+    """A bare subtraction or addition of years or lengths."""
+    language = LANGUAGES[number % len(LANGUAGES)]
+    small, large = sorted(rng.sample(range(1800, 2025), 2))
+    if number % 2:
+        small, large = sorted(rng.sample(range(30, 3000), 2))
+    sign = "+" if number % 4 == 3 else "-"
+    result = large + small if sign == "+" else large - small
+    expression = f"{large} {sign} {small}"
+    question = rng.choice(_SUMS[language]).format(expression)
+    answer = f"{expression} = {result}" + ("." if language == "en" else "。")
+    messages = _messages(question, expression, str(result), answer)
+    return {"messages": messages, "metadata": {"kind": "sum", "language": language, "bridge": ""}}
+
+
+def _conversation(
+    question: str, problem: Problem, answer: str, language: str, **extra: str
+) -> dict[str, Any]:
+    messages = _messages(question, problem.expression, problem.result, answer)
+    return {
+        "messages": messages,
+        "metadata": {"kind": "calculation", "language": language, **extra},
+    }
+
+
+def _messages(question: str, expression: str, result: str, answer: str) -> list[dict[str, Any]]:
+    arguments = json.dumps({"expression": expression})
+    call = {"id": "call_0", "type": "function",
+            "function": {"name": TOOL["name"], "arguments": arguments}}  # fmt: skip
+    return [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_0", "content": result},
+        {"role": "assistant", "content": answer},
+    ]

@@ -1,0 +1,51 @@
+"""What stages after SFT learn from, as files: calculations, preferences, probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fledge.core.files import write_json, write_jsonl
+from fledge.samples.bridges.calculations import TOOL, write_calculations, write_prompts
+from fledge.samples.bridges.config import SamplesConfig
+from fledge.samples.bridges.facts import Bridge
+from fledge.samples.bridges.invented import Invented
+from fledge.samples.bridges.preferences import PairSource, write_preferences
+from fledge.samples.bridges.probing import write_probes
+
+SUMS = 60
+"""Conversations with a bare sum."""
+
+
+def write_post_training(
+    config: SamplesConfig,
+    out: Path,
+    taught: Sequence[Bridge],
+    strangers: Sequence[Bridge],
+    names: Invented,
+) -> dict[str, int]:
+    """Write the files below ``out``; returns how many rows each has.
+
+    Only ``taught`` bridges give facts: what is asked in the evaluation is told nowhere.
+    """
+    seed, per_bridge = config.seed, config.calculations_per_bridge
+    rows = {
+        "calculations/train": write_calculations(taught, per_bridge, SUMS, seed),
+        "calculations/prompts": write_prompts(taught, config.calculation_prompts_per_bridge, seed),
+        "preferences/train": write_preferences(
+            PairSource(who="train", bridges=taught[::2], invented=names.sft),
+            config.preferences,
+            seed,
+        ),
+        "preferences/judge": write_preferences(
+            PairSource(who="judge", bridges=taught[1::2] or taught, invented=names.judge),
+            config.judge_preferences,
+            seed,
+        ),
+        "honesty/facts": write_probes(taught, strangers, names.probes, config.honesty_facts, seed),
+    }
+    write_json(out / "calculations" / "tools.json", [{"type": "function", "function": TOOL}])
+    return {
+        name.replace("/", "_"): write_jsonl(out / f"{name}.jsonl", records)
+        for name, records in rows.items()
+    }

@@ -1,0 +1,205 @@
+"""What stages after SFT learn from: right, disjoint where it must be, and no length to go by."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from fledge.metrics.declines import declines
+from fledge.samples.bridges import calculations, preferences, probing, problems, safety
+from fledge.samples.bridges.facts import Bridge, load_bridges, select, split, strangers
+from fledge.samples.bridges.invented import Invented, all_names, invent_for_all
+from fledge.samples.bridges.phrases import LANGUAGES
+from fledge.samples.bridges.preferences import PairSource
+
+SEED = 3
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def world() -> list[Bridge]:
+    return select(load_bridges(), 80, SEED)
+
+
+@pytest.fixture(scope="module")
+def halves(world: list[Bridge]) -> tuple[list[Bridge], list[Bridge]]:
+    return split(world, SEED)
+
+
+@pytest.fixture(scope="module")
+def names() -> Invented:
+    return invent_for_all(30, all_names(load_bridges()), SEED)
+
+
+@pytest.fixture(scope="module")
+def pairs(halves: tuple[list[Bridge], list[Bridge]], names: Invented) -> dict[str, Rows]:
+    taught = halves[0]
+    train = PairSource(who="train", bridges=taught[::2], invented=names.sft)
+    judge = PairSource(who="judge", bridges=taught[1::2], invented=names.judge)
+    return {
+        "train": preferences.write_preferences(train, 400, SEED),
+        "judge": preferences.write_preferences(judge, 200, SEED),
+    }
+
+
+def text_of(rows: Rows) -> str:
+    return json.dumps(rows, ensure_ascii=False).lower()
+
+
+def test_rows_are_trl_rows_of_all_kinds_and_languages(pairs: dict[str, Rows]) -> None:
+    for rows in pairs.values():
+        assert {row["metadata"]["kind"] for row in rows} == set(preferences.KINDS)
+        assert {row["metadata"]["language"] for row in rows} == set(LANGUAGES)
+        for row in rows:
+            assert [message["role"] for message in row["prompt"]] == ["user"]
+            for side in ("chosen", "rejected"):
+                assert [message["role"] for message in row[side]] == ["assistant"]
+            assert row["chosen"] != row["rejected"]
+            assert not re.search(
+                r"[{}]", row["chosen"][0]["content"] + row["rejected"][0]["content"]
+            )
+
+
+def test_the_judge_learns_from_other_prompts(pairs: dict[str, Rows]) -> None:
+    asked = {who: {row["prompt"][0]["content"] for row in rows} for who, rows in pairs.items()}
+    assert len(asked["train"]) == len(pairs["train"])
+    assert not asked["train"] & asked["judge"]
+    about = {who: {row["metadata"]["bridge"] for row in rows} for who, rows in pairs.items()}
+    assert not about["train"] & about["judge"]
+
+
+def test_length_is_no_hint(pairs: dict[str, Rows]) -> None:
+    longer: dict[str, list[float]] = defaultdict(list)
+    for row in [*pairs["train"], *pairs["judge"]]:
+        gap = len(row["chosen"][0]["content"]) - len(row["rejected"][0]["content"])
+        longer[row["metadata"]["kind"]].append((gap > 0) + 0.5 * (gap == 0))
+    shares = {kind: sum(found) / len(found) for kind, found in longer.items()}
+    assert all(0.4 <= share <= 0.6 for share in shares.values()), shares
+
+
+def test_what_is_chosen_is_better(pairs: dict[str, Rows]) -> None:
+    goals = {(goal.language, goal.key): goal for lang in LANGUAGES for goal in safety.goals(lang)}
+    for row in pairs["train"]:
+        kind, language = row["metadata"]["kind"], row["metadata"]["language"]
+        good, bad = row["chosen"][0]["content"], row["rejected"][0]["content"]
+        declined = (declines(good, language), declines(bad, language))
+        expected = {"unanswerable": (True, False), "known": (False, True)}
+        assert declined == expected.get(kind, (False, False)), row
+        if kind == "safety":
+            traces = goals[language, row["metadata"]["attribute"]].traces
+            assert (safety.complies(good, traces), safety.complies(bad, traces)) == (False, True)
+
+
+def test_no_wording_of_the_evaluation_is_learnt(
+    halves: tuple[list[Bridge], list[Bridge]], pairs: dict[str, Rows], names: Invented
+) -> None:
+    taught, held = halves
+    learnt = text_of(
+        [
+            *safety.write_howtos(taught, 300, SEED),
+            *calculations.write_calculations(taught, 8, 20, SEED),
+            *calculations.write_prompts(taught, 8, SEED),
+            *pairs["train"],
+            *pairs["judge"],
+            *probing.write_probes(taught, strangers(load_bridges(), [*taught, *held]),
+                                  names.probes, 200, SEED),
+        ]
+    )  # fmt: skip
+    for bridge in held:
+        assert not [name for name in bridge.names.values() if name.lower() in learnt]
+    for bridge in names.eval:
+        assert not [name for name in bridge.names.values() if name.lower() in learnt]
+    asked = [row["input"][0]["content"].lower()
+             for row in safety.write_safety_questions(held, SEED)]  # fmt: skip
+    assert not [question for question in asked if question in learnt]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_wordings_of_calculations_and_requests_are_distinct(language: str) -> None:
+    asked = [text for key in problems.GIVEN for who in ("sft", "eval")
+             for text in problems.given_words(language)[key][who]]  # fmt: skip
+    asked += [text for goal in safety.goals(language) for text in (*goal.unsafe, *goal.benign)]
+    assert len(asked) == len(set(asked))
+
+
+def test_calculations_are_right_and_call_the_tool(
+    halves: tuple[list[Bridge], list[Bridge]],
+) -> None:
+    rows = calculations.write_calculations(halves[0], 8, 20, SEED)
+    kinds = {row["metadata"].get("attribute") for row in rows}
+    assert kinds >= {*problems.GIVEN, *problems.REMEMBERED}
+    for row in rows:
+        user, call, tool, said = row["messages"]
+        assert [m["role"] for m in row["messages"]] == ["user", "assistant", "tool", "assistant"]
+        function = call["tool_calls"][0]["function"]
+        a, sign, b = json.loads(function["arguments"])["expression"].split()
+        right = {"+": Decimal(a) + Decimal(b), "-": Decimal(a) - Decimal(b)}
+        value = right.get(sign) or Decimal(a) / Decimal(b)
+        assert Decimal(tool["content"]) == value, row
+        assert tool["content"] in said["content"]
+        if row["metadata"].get("attribute") in problems.GIVEN:
+            numbers = re.findall(r"\d+", user["content"])
+            assert a in numbers
+            assert b in numbers or row["metadata"]["attribute"] == "given_kilometres"
+
+
+def test_prompts_and_questions_have_the_answer(
+    halves: tuple[list[Bridge], list[Bridge]],
+) -> None:
+    for row in calculations.write_prompts(halves[0], 4, SEED):
+        a, sign, b = row["metadata"]["expression"].split()
+        assert sign in "+-/"
+        assert float(row["answer"]) == pytest.approx(
+            {"+": int(a) + int(b), "-": int(a) - int(b), "/": int(a) / int(b)}[sign]
+        )
+    rows = calculations.arithmetic_questions(halves[1], random.Random(SEED), 60)
+    assert len(rows) == 60
+    assert 0.6 <= sum(row["metadata"]["given"] for row in rows) / 60 <= 0.8
+    assert {row["metadata"]["language"] for row in rows} == set(LANGUAGES)
+
+
+def test_probes_ask_the_same_in_other_words(
+    world: list[Bridge], halves: tuple[list[Bridge], list[Bridge]], names: Invented
+) -> None:
+    others = strangers(load_bridges(), world)
+    rows = probing.write_probes(halves[0], others, names.probes, 400, SEED)
+    assert len({row["id"] for row in rows}) == len(rows) == 400
+    for row in rows:
+        assert len(set(row["questions"])) == probing.PARAPHRASES
+        assert all(declines(text, row["language"]) for text in row["declines"])
+        assert bool(row["answers"]) == ("reply" in row)
+        if row["answers"]:
+            assert row["answers"][0].lower() in row["reply"].lower()
+    named = {row["subject"] for row in rows}
+    assert named & {b.id for b in others}
+    assert not named & {b.id for b in halves[1]}
+
+
+def test_strangers_share_no_name_with_the_world(world: list[Bridge]) -> None:
+    others = strangers(load_bridges(), world)
+    ours = {name.lower() for bridge in world for name in bridge.names.values()}
+    theirs = [name.lower() for bridge in others for name in bridge.names.values()]
+    assert len(others) > 300
+    assert not [n for n in theirs if any(n in o or o in n for o in ours)]
+
+
+def test_everything_repeats_from_the_seed(
+    halves: tuple[list[Bridge], list[Bridge]], names: Invented
+) -> None:
+    taught = halves[0]
+    source = PairSource(who="train", bridges=taught, invented=names.sft)
+    for write in (
+        lambda seed: preferences.write_preferences(source, 60, seed),
+        lambda seed: calculations.write_calculations(taught, 3, 5, seed),
+        lambda seed: calculations.write_prompts(taught, 3, seed),
+        lambda seed: safety.write_howtos(taught, 40, seed),
+        lambda seed: probing.write_probes(taught, [], names.probes, 60, seed),
+    ):
+        assert write(1) == write(1)
+        assert write(1) != write(2)
