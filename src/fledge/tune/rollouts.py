@@ -127,9 +127,10 @@ class Roller:
         stopped = made.finish_reason == "stop"
         if stopped:
             self._end_turn(engine, answer)
-        elif self._left(engine, answer) > 0 and self._thinks(engine, answer):
-            token = engine.tokenizer.encode_with_specials(THOUGHT)
-            self._append(answer, token)
+        elif self._thinks(engine, answer):
+            closing = engine.tokenizer.encode_with_specials(THOUGHT)
+            if self._left(engine, answer) > len(closing):
+                self._append(answer, closing)
         if answer.finish is None and self._left(engine, answer) < 1:
             answer.finish = "length"
         if answer.finish is not None and not stopped:
@@ -155,6 +156,9 @@ class Roller:
             answer.finish = "rounds"
             return
         between = leading_on(engine.tokenizer, before, results, self.described, engine.stop_ids)
+        if len(answer.ids) + len(between) >= engine.context:
+            answer.finish = "length"  # no room to read the results, let alone to answer
+            return
         self._append(answer, between)
         answer.begun = len(answer.ids)
 
