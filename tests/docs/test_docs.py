@@ -184,7 +184,9 @@ def test_keys_in_prose_exist(page: Path) -> None:
 
 def _is_key(name: str) -> bool:
     """Not a file name, figure or reason such as corpus.toml, evals.jsonl."""
-    return name not in {"toml", "jsonl", "json", "md", "partial"} and not name.startswith(
+    files = {"toml", "jsonl", "json", "md", "partial"}
+    figures = {"reward", "reward_before", "length", "truncated", "kl"}
+    return name not in files | figures and not name.startswith(
         (
             *("extraction_f1", "language_accuracy", "pii_", "near_duplicate"),
             *("bytes_per_token", "bits_per_byte", "loss", "probe_"),

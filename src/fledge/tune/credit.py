@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fledge.tune.experience import Experience, Floats
-from fledge.tune.losses.advantages import Baseline, gae, group_advantages, whiten
+from fledge.tune.losses.advantages import Baseline, gae, group_advantages, has_signal, whiten
 from fledge.tune.losses.policy import kl_estimate
 from fledge.tune.reinforce_config import PpoConfig, ReinforceConfig
 
@@ -37,7 +37,9 @@ def credit_tokens(experience: Experience, config: PpoConfig, kl_weight: float) -
     last = torch.from_numpy(counts - 1).clamp(min=0)
     rewards[torch.arange(len(counts)), last] += torch.from_numpy(experience.rewards)
     advantages, returns = gae(rewards, values, mask, config.gamma, config.lam)
-    if config.whiten and mask.sum() > 1:
+    # Where all answers earn the same, what is left is the critic's noise: it is not blown up.
+    teaches = bool(has_signal(torch.from_numpy(experience.rewards)[None]))
+    if config.whiten and teaches and mask.sum() > 1:
         advantages = whiten(advantages, mask)
     for name, found in (("advantage", advantages), ("return", returns)):
         experience.signals[name] = np.zeros(len(experience.ids), np.float32)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from fledge.core.errors import InputError
 from fledge.core.files import replacing, write_jsonl
@@ -90,9 +90,10 @@ class Experience:
             "truncated": self.truncated.astype(np.uint8),
             **{f"signals.{name}": values for name, values in self.signals.items()},
         }
-        facts = {name: json.dumps(value) for name, value in self.facts.items()}
+        # The format's own metadata is written in an order that differs from process to process.
+        arrays["facts"] = np.frombuffer(json.dumps(self.facts).encode(), np.uint8)
         with replacing(path.with_suffix(".safetensors")) as temporary:
-            save_file(arrays, temporary, metadata=facts)
+            save_file(arrays, temporary)
 
     @classmethod
     def load(cls, path: Path) -> Experience | None:
@@ -101,9 +102,7 @@ class Experience:
         if not file.is_file():
             return None
         try:
-            with safe_open(file, framework="np") as opened:
-                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-                facts = {k: float(json.loads(v)) for k, v in (opened.metadata() or {}).items()}
+            arrays = load_file(file)
             return cls(
                 ids=arrays["ids"],
                 learnt=arrays["learnt"].astype(np.bool_),
@@ -115,7 +114,7 @@ class Experience:
                     for name, values in arrays.items()
                     if name.startswith("signals.")
                 },
-                facts=facts,
+                facts=json.loads(arrays["facts"].tobytes()),
             )
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise InputError(

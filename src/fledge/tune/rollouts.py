@@ -7,14 +7,14 @@ tools, or its thinking span is closed for it, it goes on: what it did not draw i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from fledge.core.protocols import Sampling, Tool
+from fledge.core.protocols import Tool
 from fledge.core.types import Message
+from fledge.engine.bulk import Bulk, Drawn, Wanted
 from fledge.engine.engine import Engine
-from fledge.engine.request import Generation
 from fledge.tune.prompts import Prompt
 from fledge.tune.reinforce_config import ReinforceConfig
 from fledge.tune.tool_turns import (
@@ -61,11 +61,24 @@ class Answered:
         return sum(self.learnt)
 
 
+class Drawer(Protocol):
+    """What draws for one set of weights (``engine.bulk.Bulk``)."""
+
+    def draw(self, requests: Sequence[Wanted]) -> list[list[Drawn]]:
+        """The answers to each request, in order."""
+        ...
+
+
 class Roller:
     """Draws answers as a config says."""
 
-    def __init__(self, config: ReinforceConfig, tools: Mapping[str, Tool]) -> None:
-        self._config, self._tools = config, tools
+    def __init__(
+        self,
+        config: ReinforceConfig,
+        tools: Mapping[str, Tool],
+        drawer: Callable[[Engine, float], Drawer] = Bulk,
+    ) -> None:
+        self._config, self._tools, self._drawer = config, tools, drawer
         self.described: list[dict[str, Any]] = described(tools)
         """The tools as prompts show them."""
 
@@ -77,59 +90,55 @@ class Roller:
         ``key`` names the rollout: an answer depends on it, on the prompt's place and on its own,
         and on nothing else that is drawn.
         """
-        budget = self._first_budget()
-        plans = [
-            self._sampling(budget, seed_of(*key, place, 0), n=group)
-            for place in range(len(prompts))
-        ]
-        made = engine.generate([prompt.ids for prompt in prompts], plans)
+        config = self._config
+        drawer = self._drawer(engine, config.temperature)
+        budget = config.think_tokens or config.max_new_tokens
+        made = drawer.draw(
+            [
+                Wanted(prompt=prompt.ids, tokens=budget, seed=seed_of(*key, place, 0), n=group)
+                for place, prompt in enumerate(prompts)
+            ]
+        )
         answers: list[Answered] = []
-        for prompt, first in zip(prompts, made, strict=True):
-            for sample, one in enumerate((first, *first.others)):
+        for prompt, several in zip(prompts, made, strict=True):
+            for sample, one in enumerate(several):
                 answer = _begun(prompt, sample)
                 answers.append(answer)
                 self._take(engine, answer, one)
         turn = 0
         while going := [n for n, answer in enumerate(answers) if answer.finish is None]:
             turn += 1
-            plans = [
-                self._sampling(self._left(engine, answers[n]), seed_of(*key, n, turn))
-                for n in going
-            ]
-            made = engine.generate([answers[n].ids for n in going], plans)
-            for n, one in zip(going, made, strict=True):
+            made = drawer.draw(
+                [
+                    Wanted(
+                        prompt=tuple(answers[n].ids),
+                        tokens=self._left(engine, answers[n]),
+                        seed=seed_of(*key, n, turn),
+                    )
+                    for n in going
+                ]
+            )
+            for n, (one,) in zip(going, made, strict=True):
                 self._take(engine, answers[n], one)
         return answers
-
-    def _first_budget(self) -> int:
-        return self._config.think_tokens or self._config.max_new_tokens
 
     def _left(self, engine: Engine, answer: Answered) -> int:
         """Tokens it may still draw."""
         left = self._config.max_new_tokens - answer.tokens
         return min(left, engine.context - len(answer.ids))
 
-    def _sampling(self, tokens: int, seed: int, n: int = 1) -> Sampling:
-        return Sampling(
-            max_new_tokens=tokens,
-            temperature=self._config.temperature,
-            seed=seed,
-            logprobs=True,
-            n=n,
-        )
-
-    def _take(self, engine: Engine, answer: Answered, made: Generation) -> None:
+    def _take(self, engine: Engine, answer: Answered, made: Drawn) -> None:
         """Add what was drawn; decide whether and how the answer goes on."""
-        for choice in made.choices:
-            answer.ids.append(choice.token)
-            answer.learnt.append(True)
-            answer.drawn.append(choice.after.token if choice.after is not None else 0.0)
-        stopped = made.finish_reason == "stop"
+        answer.ids += made.tokens
+        answer.learnt += [True] * len(made.tokens)
+        answer.drawn += made.logprobs
+        stopped = made.stopped
         if stopped:
             self._end_turn(engine, answer)
-        elif self._left(engine, answer) > 0 and self._thinks(engine, answer):
-            token = engine.tokenizer.encode_with_specials(THOUGHT)
-            self._append(answer, token)
+        elif self._thinks(engine, answer):
+            closing = engine.tokenizer.encode_with_specials(THOUGHT)
+            if self._left(engine, answer) > len(closing):
+                self._append(answer, closing)
         if answer.finish is None and self._left(engine, answer) < 1:
             answer.finish = "length"
         if answer.finish is not None and not stopped:
@@ -155,6 +164,9 @@ class Roller:
             answer.finish = "rounds"
             return
         between = leading_on(engine.tokenizer, before, results, self.described, engine.stop_ids)
+        if len(answer.ids) + len(between) >= engine.context:
+            answer.finish = "length"  # no room to read the results, let alone to answer
+            return
         self._append(answer, between)
         answer.begun = len(answer.ids)
 

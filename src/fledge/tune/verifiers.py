@@ -150,8 +150,11 @@ def tool_result(messages: Sequence[Message], answer: str, reference: Mapping[str
     results = [message.content for message in messages if message.role == "tool"]
     if not results:
         return Score(WRONG, "no tool was called")
-    said, given = numbers_in(results[-1]), numbers_in(answer)
-    holds = plain(results[-1]) in plain(answer) or bool(said and said[-1] in given)
+    said = stated_number(results[-1])
+    if said is None:
+        holds = plain(results[-1]) in plain(answer)
+    else:
+        holds = any(math.isclose(one, said, rel_tol=1e-6) for one in numbers_in(answer))
     return _right(holds, "the answer does not repeat the tool's result")
 
 
