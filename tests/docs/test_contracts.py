@@ -85,6 +85,14 @@ def test_tokenizer(place: Path) -> None:
     assert all(set(row) == contract("tokenizer show") for row in rows)
 
 
+def test_data_check(place: Path) -> None:
+    pairs = place / "pairs.jsonl"
+    pairs.write_text('{"prompt": "q", "chosen": "a", "rejected": "a"}\n', encoding="utf-8")
+    [row] = printed("data", "check", str(pairs))
+    assert set(row) == contract("data check")
+    assert set(row["warnings"]["same_answers"]) == {"count", "first"}
+
+
 def test_generate(place: Path) -> None:
     [row] = printed("generate", "--model", str(place), "--prompt", "Hi", "--max-new-tokens", "2")
     assert {*row, "inspection"} == contract("generate")

@@ -28,6 +28,7 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "tokenizer": ("Stages", "tokenizer", "Train a tokenizer; show how it reads a text."),
     "tokens": ("Stages", "tokens", "Turn documents into token shards."),
     "pretrain": ("Stages", "pretrain", "Train a model on token shards."),
+    "data": ("Stages", "data", "Check, show, convert, clean and make post-training data."),
     "sft": ("Stages", "sft", "Fine-tune a model on conversations."),
     "scale": ("Stages", "scale", "Train a ladder, fit its scaling law, size a budget."),
     "eval": ("Stages", "eval", "Measure a model on tasks or texts."),

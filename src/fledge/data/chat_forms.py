@@ -56,12 +56,12 @@ def parse_conversations(row: Any, origin: str = "") -> list[Conversation]:
     if not isinstance(row, dict):
         raise ValueError("a conversation must be a JSON object")
     _refuse_preferences(row)
-    tools, untaught = _tools(row.get("tools")), frozenset[int]()
+    tools, untaught = tools_of(row.get("tools")), frozenset[int]()
     if "messages" in row:
-        messages, untaught = _openai(row["messages"])
+        messages, untaught = openai_messages(row["messages"])
         found = [messages]
     elif "conversations" in row:
-        found = [_sharegpt(row["conversations"], row.get("system"))]
+        found = [sharegpt_messages(row["conversations"], row.get("system"))]
     elif "instruction" in row and "instances" in row:
         found = _self_instruct(row)
     elif "instruction" in row and "output" in row:
@@ -82,13 +82,14 @@ def parse_conversations(row: Any, origin: str = "") -> list[Conversation]:
 
 def _refuse_preferences(row: Mapping[str, Any]) -> None:
     """Pairs and judgements say which answer is better; learnt as they stand they would teach it."""
-    if isinstance(row.get("label"), bool):
-        raise ValueError("'label' judges the answer (KTO), which fine-tuning cannot use")
+    for label in ("label", "kto_tag"):
+        if isinstance(row.get(label), bool):
+            raise ValueError(f"'{label}' judges the answer (KTO), which fine-tuning cannot use")
     if "output" not in row and {"chosen", "rejected"} <= set(row):
         raise ValueError("'chosen' and 'rejected' are a preference pair (DPO), not an answer")
 
 
-def _tools(value: Any) -> tuple[Mapping[str, Any], ...]:
+def tools_of(value: Any) -> tuple[Mapping[str, Any], ...]:
     """The ``tools`` of a row in OpenAI form: from a list, or the JSON text of one."""
     tools = _json(value, "'tools'") if isinstance(value, str) and value.strip() else value or []
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
@@ -107,9 +108,12 @@ def _json(text: str, name: str) -> Any:
         raise ValueError(f"{name} is not JSON: {error.msg}") from None
 
 
-def _openai(value: Any) -> tuple[tuple[Message, ...], frozenset[int]]:
+def openai_messages(
+    value: Any, name: str = "'messages'"
+) -> tuple[tuple[Message, ...], frozenset[int]]:
+    """The messages of the field ``name`` and the places of those that are not to be learnt."""
     if not isinstance(value, list) or not value:
-        raise ValueError("'messages' must be a list with at least one message")
+        raise ValueError(f"{name} must be a list with at least one message")
     messages, untaught = [], set()
     for number, message in enumerate(value):
         try:
@@ -164,25 +168,28 @@ def _texted(call: Any) -> Any:
     return {**call, "function": {**function, "arguments": arguments}}
 
 
-def _sharegpt(value: Any, system: Any) -> tuple[Message, ...]:
+def sharegpt_messages(
+    value: Any, system: Any = None, name: str = "'conversations'"
+) -> tuple[Message, ...]:
+    """The turns of the field ``name`` as messages, after a system message if there is one."""
     if not isinstance(value, list) or not value:
-        raise ValueError("'conversations' must be a list with at least one turn")
+        raise ValueError(f"{name} must be a list with at least one turn")
     messages = []
     if isinstance(system, str) and system.strip():
         messages.append(Message(role="system", content=system.strip()))
     for number, turn in enumerate(value, 1):
         turn = turn if isinstance(turn, dict) else {}
         sender, text = ("from", "value") if "from" in turn or "value" in turn else ROLE_CONTENT
-        where, name = f"turn {number}: '{text}'", turn.get(sender)
-        if name in CALLS:
-            calls = _calls(_text(turn.get(text), where), where)
+        where, speaker = f"turn {number}: '{text}'", turn.get(sender)
+        if speaker in CALLS:
+            calls = _calls(text_of(turn.get(text), where), where)
             message = {"role": "assistant", "content": None, "tool_calls": calls}
             messages.append(Message.from_openai(message))
-        elif isinstance(name, str) and name in SHAREGPT_ROLES:
-            messages.append(_message(SHAREGPT_ROLES[name], turn.get(text), where))
+        elif isinstance(speaker, str) and speaker in SHAREGPT_ROLES:
+            messages.append(stripped(SHAREGPT_ROLES[speaker], turn.get(text), where))
         else:
             known = ", ".join((*SHAREGPT_ROLES, *CALLS))
-            raise ValueError(f"turn {number}: 'from' is {name!r}, not one of {known}")
+            raise ValueError(f"turn {number}: 'from' is {speaker!r}, not one of {known}")
     return tuple(messages)
 
 
@@ -202,24 +209,25 @@ def _calls(text: str, where: str) -> list[dict[str, Any]]:
 
 
 def _alpaca(row: Mapping[str, Any], answer: Any, name: str) -> tuple[Message, ...]:
-    question = _text(row["instruction"], "'instruction'")
-    context = _text(row.get("input") or "", "'input'")
+    return (*alpaca_prompt(row), stripped("assistant", answer, name))
+
+
+def alpaca_prompt(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What Alpaca asks: ``system``, ``history``, ``instruction`` with its ``input``."""
+    question = text_of(row["instruction"], "'instruction'")
+    context = text_of(row.get("input") or "", "'input'")
     messages = []
     if row.get("system"):
-        messages.append(_message("system", row["system"], "'system'"))
+        messages.append(stripped("system", row["system"], "'system'"))
     for number, pair in enumerate(_history(row.get("history")), 1):
         if not isinstance(pair, list) or len(pair) != 2:
             raise ValueError(f"'history' {number} is not a pair of question and answer")
         messages += [
-            _message(role, text, f"'history' {number}")
+            stripped(role, text, f"'history' {number}")
             for role, text in zip(("user", "assistant"), pair, strict=True)
         ]
     asked = f"{question}\n\n{context}" if question and context else question or context
-    return (
-        *messages,
-        _message("user", asked, "'instruction'"),
-        _message("assistant", answer, name),
-    )
+    return (*messages, stripped("user", asked, "'instruction'"))
 
 
 def _history(value: Any) -> list[Any]:
@@ -240,12 +248,13 @@ def _self_instruct(row: Mapping[str, Any]) -> list[tuple[Message, ...]]:
     ]
 
 
-def _message(role: str, value: Any, name: str) -> Message:
+def stripped(role: str, value: Any, name: str) -> Message:
     """A message whose text is stripped: collections of these forms are careless about spaces."""
-    return Message.from_openai({"role": role, "content": _text(value, name)})
+    return Message.from_openai({"role": role, "content": text_of(value, name)})
 
 
-def _text(value: Any, name: str) -> str:
+def text_of(value: Any, name: str) -> str:
+    """The text of the field ``name`` without the white space around it."""
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text")
     return value.strip()

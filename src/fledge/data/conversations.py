@@ -1,11 +1,10 @@
 """Files of conversations in; token ids and a loss mask out.
 
-JSONL or one JSON array, plain, gzip or Zstandard; the forms of a row are in ``chat_forms``.
+Files are read by ``json_rows``; the forms of a row are in ``chat_forms``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from fledge.core.types import Message
 from fledge.data.chat_forms import Conversation as Conversation
 from fledge.data.chat_forms import parse_conversation as parse_conversation
 from fledge.data.chat_forms import parse_conversations
-from fledge.data.streams import Plain
+from fledge.data.json_rows import read_parsed
 from fledge.tokenizer.tokenizer import Tokenizer
 
 
@@ -42,69 +41,7 @@ class Rendered:
 
 def read_conversations(path: Path) -> Iterator[Conversation]:
     """The conversations of a file; raises InputError naming file, line and field."""
-    found = False
-    try:
-        with path.open("rb") as raw:
-            plain = Plain(raw)
-            for origin, row in _rows(plain, path):
-                found = True
-                try:
-                    yield from parse_conversations(row, origin)
-                except ValueError as error:
-                    raise InputError(f"{origin}: {error}", remedy="mend that line") from None
-    except (FileNotFoundError, IsADirectoryError):
-        raise InputError(
-            f"conversations {path} is not a file", remedy="name a JSONL file"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error}", remedy="re-encode the file") from None
-    if plain.truncated or plain.damaged:
-        why = plain.damaged or "it ends too early"
-        raise InputError(f"{path} cannot be unpacked: {why}", remedy="fetch the file again")
-    if not found:
-        raise InputError(f"{path} holds no conversation", remedy="name another file")
-
-
-def _rows(plain: Plain, path: Path) -> Iterator[tuple[str, Any]]:
-    """(origin, value) of each row: a line, or an item where the file is one JSON array."""
-    lines = (line.decode("utf-8-sig" if n == 1 else "utf-8") for n, line in _numbered(plain))
-    first, number = "", 0
-    for number, first in enumerate(lines, 1):  # noqa: B007  (what stands at the break is used)
-        if first.strip():
-            break
-    if first.lstrip().startswith("["):
-        yield from _items(first + "".join(lines), path, number)
-    elif first.strip():
-        yield from _lines(iter([first]), path, number - 1)
-        yield from _lines(lines, path, number)
-
-
-def _numbered(plain: Plain) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    while line := plain.stream.readline():
-        number += 1
-        yield number, line
-
-
-def _lines(lines: Iterator[str], path: Path, before: int) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(lines, before + 1):
-        if line.strip():
-            origin = f"{path}:{number}"
-            try:
-                yield origin, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                why = getattr(error, "msg", error)
-                raise InputError(f"{origin}: not JSON: {why}", remedy="mend that line") from None
-
-
-def _items(text: str, path: Path, before: int) -> Iterator[tuple[str, Any]]:
-    try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        line = before + getattr(error, "lineno", 1) - 1
-        why = getattr(error, "msg", error)
-        raise InputError(f"{path}:{line}: not JSON: {why}", remedy="mend that line") from None
-    yield from ((f"{path}, item {number}", row) for number, row in enumerate(rows, 1))
+    return read_parsed(path, "conversations", parse_conversations)
 
 
 def render(
