@@ -30,6 +30,8 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "pretrain": ("Stages", "pretrain", "Train a model on token shards."),
     "data": ("Stages", "data", "Check, show, convert, clean and make post-training data."),
     "sft": ("Stages", "sft", "Fine-tune a model on conversations."),
+    "reward": ("Stages", "reward", "Train a model that scores answers."),
+    "dpo": ("Stages", "dpo", "Learn from preferences: DPO, IPO, KTO, ORPO, SimPO."),
     "scale": ("Stages", "scale", "Train a ladder, fit its scaling law, size a budget."),
     "eval": ("Stages", "eval", "Measure a model on tasks or texts."),
     "verify": ("Stages", "verify", "Check model, data and training by closed-form properties."),

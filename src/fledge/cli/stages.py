@@ -20,6 +20,7 @@ from fledge.samples.bridges.config import SamplesConfig
 from fledge.tokenizer.config import TokenizerConfig
 from fledge.train.config import PretrainConfig
 from fledge.tune.config import SftConfig
+from fledge.tune.preference_config import DpoConfig, PairConfig, RewardConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +151,49 @@ def _sft(work: Work) -> Outcome:
     return sft(config, work.folder("pretrain"), files, work.out, work.progress, tokens=tokens)
 
 
+def _reward(work: Work) -> Outcome:
+    from fledge.tune.reward import reward
+
+    assert isinstance(work.config, RewardConfig)
+    files = _preferences(work, "reward")
+    return reward(work.config, _answering(work), files, work.out, work.progress)
+
+
+def _dpo(work: Work) -> Outcome:
+    from fledge.tune.dpo import dpo
+
+    assert isinstance(work.config, DpoConfig)
+    files = _preferences(work, "dpo")
+    return dpo(work.config, _answering(work), files, work.out, work.progress)
+
+
+def _answering(work: Work) -> Path:
+    """The highest rung before this stage: the model that answers, or the base."""
+    return work.folders["sft"] if "sft" in work.folders else work.folder("pretrain")
+
+
+def _preferences(work: Work, stage: str) -> list[Path]:
+    assert isinstance(work.config, PairConfig)
+    files = [Path(path) for path in work.config.preferences]
+    if not files:
+        raise InputError(f"[{stage}] preferences is empty", remedy="name your JSONL files")
+    return files
+
+
+def _pair_files(config: Config) -> list[Path]:
+    assert isinstance(config, PairConfig)
+    for path in config.preferences:
+        if not Path(path).is_file():
+            raise InputError(f"preferences: {path} is no file", remedy="check the path")
+    return [Path(path) for path in config.preferences]
+
+
 def _evals(work: Work) -> Outcome:
     from fledge.evals.ladder import evaluate_ladder
 
     assert isinstance(work.config, EvalsConfig)
     rungs: dict[str, Path] = {
-        name: work.folders[name] for name in ("pretrain", "sft") if name in work.folders
+        name: work.folders[name] for name in ("pretrain", "sft", "dpo") if name in work.folders
     }
     sets = work.folders["samples"] / "evals" if "samples" in work.folders else None
     return evaluate_ladder(
@@ -213,7 +251,13 @@ STAGES: dict[str, Stage] = {
         files=_sft_files,
         together=True,
     ),
-    "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "pretrain", "sft")),
+    "reward": Stage(config=RewardConfig, run=_reward, reads=("pretrain", "sft"), files=_pair_files),
+    "dpo": Stage(
+        config=DpoConfig, run=_dpo, reads=("pretrain", "sft"), files=_pair_files, together=True
+    ),
+    "evals": Stage(
+        config=EvalsConfig, run=_evals, reads=("samples", "tokens", "pretrain", "sft", "dpo")
+    ),
 }
 """In the order in which they run, whatever the order of a recipe's tables."""
 

@@ -120,7 +120,7 @@ def gather_pairs(
     _say(tally, context, progress)
     if not kept:
         raise _nothing_left(tally, files, context)
-    apart = _held_out(prompts, config)
+    apart = apart_by_prompt(prompts, config.held_out, config.seed)
     return PairMaterial(
         trained=[one for one, out in zip(kept, apart, strict=True) if not out],
         held_out=[one for one, out in zip(kept, apart, strict=True) if out],
@@ -130,13 +130,13 @@ def gather_pairs(
     )
 
 
-def _held_out(prompts: Sequence[tuple[Message, ...]], config: PairConfig) -> list[bool]:
+def apart_by_prompt(prompts: Sequence[tuple[Message, ...]], share: float, seed: int) -> list[bool]:
     """Which are held out: whole prompts, up to the share asked for; never all."""
     numbers: dict[tuple[Message, ...], int] = {}
     owners = [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
     sizes = np.bincount(owners)
-    order = np.random.Generator(np.random.PCG64([config.seed, 1])).permutation(len(numbers))
-    apart, left = set[int](), int(config.held_out * len(prompts))
+    order = np.random.Generator(np.random.PCG64([seed, 1])).permutation(len(numbers))
+    apart, left = set[int](), int(share * len(prompts))
     for number in order[: len(numbers) - 1]:
         if sizes[number] <= left:
             apart.add(int(number))
