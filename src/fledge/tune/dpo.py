@@ -180,7 +180,7 @@ def _figures(config: DpoConfig, model: Decoder, lesson: Lesson) -> dict[str, flo
     """Held-out figures before training, where the model is its own reference, and after."""
     held_out = lesson.held_out
     before = preference_figures(config, held_out, [group.signals for group in held_out])
-    found = log_probs_of_groups(model, held_out, lesson.row) if held_out else []
+    found = log_probs_of_groups(model, held_out, lesson.row)
     after = preference_figures(config, held_out, found)
     for figures in (before, after):
         for name in ("accuracy", "prefers"):

@@ -101,6 +101,8 @@ def read_values(
     groups: Sequence[Group], score: Scorer, *, row: int, batch_rows: int, scored: bool = False
 ) -> list[tuple[Values, ...]]:
     """What ``score`` (batch -> (B,T) float32) says of every token that counts, group by group."""
+    if not groups:
+        return []
     loader = PairLoader(
         groups, row=row, batch_rows=batch_rows, seed=0, fill=0, epochs=1, scored=scored
     )
