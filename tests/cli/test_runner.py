@@ -11,7 +11,7 @@ from fledge.cli import runner
 from fledge.cli.main import _disk_full, main
 from fledge.cli.run import to_toml
 from fledge.cli.runner import Selection, describe, plan, run_recipe
-from fledge.cli.stages import Stage, Work
+from fledge.cli.stage import Stage, Work
 from fledge.core import Config, FledgeError, InputError, Outcome, Recipe, Silent
 
 

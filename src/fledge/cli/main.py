@@ -33,6 +33,8 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "grpo": ("Stages", "grpo", "Train a model by comparing its answers (GRPO, RLOO)."),
     "ppo": ("Stages", "ppo", "Train a model with a critic (PPO)."),
     "honesty": ("Stages", "honesty", "Teach a model to say what it does not know."),
+    "reward": ("Stages", "reward", "Train a model that scores answers."),
+    "dpo": ("Stages", "dpo", "Learn from preferences: DPO, IPO, KTO, ORPO, SimPO."),
     "scale": ("Stages", "scale", "Train a ladder, fit its scaling law, size a budget."),
     "eval": ("Stages", "eval", "Measure a model on tasks or texts."),
     "verify": ("Stages", "verify", "Check model, data and training by closed-form properties."),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fledge.cli.stages import STAGES, Stage, Work
+from fledge.cli.stage import Stage, Work
+from fledge.cli.stages import STAGES
 from fledge.cli.together import ALONE, Company, company
 from fledge.core.config import Config, nearest
 from fledge.core.errors import FledgeError, InputError

@@ -56,7 +56,7 @@ def _table(row: dict[str, object]) -> str:
 
 def _texts(inputs: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(language, text) of a corpus folder's documents, or of raw files of any readable form."""
-    from fledge.cli.stages import corpus_texts
+    from fledge.cli.stages_base import corpus_texts
     from fledge.data.inputs import expand_inputs
     from fledge.data.preview import extract_file
 

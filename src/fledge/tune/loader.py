@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from fledge.core.errors import InputError
 from fledge.data.conversations import Rendered
 from fledge.train.batch import PADDING, Batch, Rows
 from fledge.train.loader import PackedLoader
-from fledge.tune.packing import pack
+from fledge.tune.epochs import PackedEpochs
 
 REPLAYED = 1 << 40
 """Segments of pretraining text are numbered from here on: beyond those of all conversations."""
@@ -50,14 +48,13 @@ class ConversationLoader:
         self._replay, self._replay_rows = replay, replay_rows
         # A conversation of n tokens takes n - 1 places: the last one is a target only.
         self._lengths = [len(conversation.ids) - 1 for conversation in conversations]
-        self._epoch = lru_cache(maxsize=2)(self._packed)
-        self.rows_per_epoch = len(self._epoch(0))
-        self._limit = None if epochs is None else max(1, round(epochs * self.rows_per_epoch))
+        self._epochs = PackedEpochs(self._lengths, capacity=context, seed=seed, epochs=epochs)
+        self.rows_per_epoch = self._epochs.rows_per_epoch
 
     @property
     def steps(self) -> int | None:
         """Batches until the data ends; None when it does not."""
-        return None if self._limit is None else math.ceil(self._limit / self.own_rows)
+        return self._epochs.batches(self.own_rows)
 
     def fingerprint(self) -> str:
         """Names the data and its order."""
@@ -66,7 +63,8 @@ class ConversationLoader:
             digest.update(np.array(conversation.ids, dtype="<i8").tobytes())
             digest.update(np.array(conversation.mask, dtype=bool).tobytes())
         replay = self._replay.fingerprint() if self._replay and self._replay_rows else ""
-        shape = f"{self.context}:{self.own_rows}:{self.seed}:{self._limit}:{self._replay_rows}"
+        limit = self._epochs.limit
+        shape = f"{self.context}:{self.own_rows}:{self.seed}:{limit}:{self._replay_rows}"
         return f"{digest.hexdigest()}:{shape}:{replay}"
 
     def __getitem__(self, step: int) -> Batch:
@@ -93,9 +91,8 @@ class ConversationLoader:
         numbers = list(numbers)
         rows = Rows(len(numbers), self.context, self._fill_id)
         for place, number in enumerate(numbers):
-            if self._limit is None or number < self._limit:
-                epoch, row = divmod(number, self.rows_per_epoch)
-                self._fill(rows, place, self._epoch(epoch)[row], epoch)
+            epoch, items = self._epochs.row(number)
+            self._fill(rows, place, items, epoch)
         return rows
 
     def _fill(self, rows: Rows, place: int, items: Sequence[int], epoch: int) -> None:
@@ -107,10 +104,3 @@ class ConversationLoader:
             rows.segments[place, start:stop] = segment + item
             rows.weights[place, start:stop] = conversation.mask[1:]
             start = stop
-
-    def _packed(self, epoch: int) -> list[list[int]]:
-        """The rows of an epoch: which conversations share each."""
-        generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-        order = generator.permutation(len(self.conversations)).tolist()
-        rows = pack(self._lengths, order, self.context)
-        return [rows[row] for row in generator.permutation(len(rows))]

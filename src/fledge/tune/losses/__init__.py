@@ -1,1 +1,1 @@
-"""Losses of post-training: pure functions of tensors, each with its paper and equation."""
+"""Losses of post-training: pure functions of log-probabilities or scores, each with its paper."""

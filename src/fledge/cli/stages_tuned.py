@@ -1,0 +1,130 @@
+"""The stages that climb from the base model: SFT, honesty, reward model, DPO, GRPO, PPO.
+
+Rooms are imported when a stage runs, so that listing or checking a recipe stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fledge.cli.stage import Work, given_or_sample, named_files, rung_before
+from fledge.core.config import Config
+from fledge.core.errors import InputError
+from fledge.core.run import Outcome
+from fledge.tune.config import SftConfig
+from fledge.tune.honesty_config import HonestyConfig
+from fledge.tune.preference_config import DpoConfig, PairConfig, RewardConfig
+from fledge.tune.reinforce_config import GrpoConfig, PpoConfig, ReinforceConfig
+
+
+def run_sft(work: Work) -> Outcome:
+    """Conversations: those of the config, or of the sample world."""
+    from fledge.tune.sft import sft
+
+    config = work.config
+    assert isinstance(config, SftConfig)
+    files = _conversations(config, work.folders)
+    if not files:
+        raise InputError("[sft] conversations is empty", remedy="name your JSONL files")
+    tokens = work.folders.get("tokens")
+    return sft(config, work.folder("pretrain"), files, work.out, work.progress, tokens=tokens)
+
+
+def sft_files(config: Config) -> list[Path]:
+    """Files that the config names."""
+    assert isinstance(config, SftConfig)
+    return named_files("[sft] conversations", config.conversations)
+
+
+def _conversations(config: SftConfig, folders: Mapping[str, Path]) -> list[Path]:
+    """The files that the config names, or those of the sample world; none where there is none."""
+    if config.conversations or "samples" not in folders:
+        return [Path(path) for path in config.conversations]
+    found = [
+        folders["samples"] / room / "train.jsonl" for room in ("conversations", "calculations")
+    ]
+    return [path for path in found if path.is_file() and path.stat().st_size]
+
+
+def run_honesty(work: Work) -> Outcome:
+    """Facts to be probed: those of the config, or of the sample world."""
+    from fledge.tune.honesty import honesty
+
+    config = work.config
+    assert isinstance(config, HonestyConfig)
+    facts = given_or_sample(work, "[honesty] facts", config.facts, "honesty", "facts.jsonl")
+    return honesty(
+        config,
+        rung_before(work, "honesty"),
+        facts,
+        work.out,
+        work.progress,
+        rehearsal=_conversations(config, work.folders),
+        tokens=work.folders.get("tokens"),
+    )
+
+
+def honesty_files(config: Config) -> list[Path]:
+    """Files that the config names."""
+    assert isinstance(config, HonestyConfig)
+    named = named_files("[honesty] conversations", config.conversations)
+    return [*named, *named_files("[honesty] facts", config.facts)]
+
+
+def run_reward(work: Work) -> Outcome:
+    """Pairs: those of the config, or the judge's of the sample world, which DPO never sees."""
+    from fledge.tune.reward import reward
+
+    config = work.config
+    assert isinstance(config, RewardConfig)
+    files = given_or_sample(
+        work, "[reward] preferences", config.preferences, "preferences", "judge.jsonl"
+    )
+    return reward(config, rung_before(work, "dpo"), files, work.out, work.progress)
+
+
+def run_dpo(work: Work) -> Outcome:
+    """Pairs: those of the config, or of the sample world."""
+    from fledge.tune.dpo import dpo
+
+    config = work.config
+    assert isinstance(config, DpoConfig)
+    files = given_or_sample(
+        work, "[dpo] preferences", config.preferences, "preferences", "train.jsonl"
+    )
+    return dpo(config, rung_before(work, "dpo"), files, work.out, work.progress)
+
+
+def pair_files(config: Config) -> list[Path]:
+    """Files that the config names."""
+    assert isinstance(config, PairConfig)
+    return named_files("preferences", config.preferences)
+
+
+def run_grpo(work: Work) -> Outcome:
+    """Prompts: those of the config, or the calculations of the sample world."""
+    from fledge.tune.reinforce import grpo
+
+    assert isinstance(work.config, GrpoConfig)
+    files = _prompts(work, work.config)
+    return grpo(work.config, rung_before(work, "grpo"), files, work.out, work.progress)
+
+
+def run_ppo(work: Work) -> Outcome:
+    """Prompts as of GRPO."""
+    from fledge.tune.reinforce import ppo
+
+    assert isinstance(work.config, PpoConfig)
+    files = _prompts(work, work.config)
+    return ppo(work.config, rung_before(work, "ppo"), files, work.out, work.progress)
+
+
+def _prompts(work: Work, config: ReinforceConfig) -> list[Path]:
+    return given_or_sample(work, "prompts", config.prompts, "calculations", "prompts.jsonl")
+
+
+def prompt_files(config: Config) -> list[Path]:
+    """Files that the config names."""
+    assert isinstance(config, ReinforceConfig)
+    return named_files("prompts", config.prompts)
