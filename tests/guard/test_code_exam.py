@@ -218,6 +218,15 @@ def test_a_set_up_that_fails_fails_all(made: ExaminingSandbox) -> None:
     assert all("ZeroDivisionError" in outcome.reason for outcome in report.outcomes)
 
 
+def test_tests_that_call_nothing_still_hear_of_the_code(made: ExaminingSandbox) -> None:
+    slow = "x = 0\nfor i in range(200_000): x += i\n"
+    for _ in range(5):
+        assert run_tests(made, slow, ["assert True"], timeout_seconds=20).ending == "finished"
+    report = run_tests(made, slow + "1 / 0", ["assert True"], timeout_seconds=20)
+    assert report.ending == "raised"
+    assert not report.passed
+
+
 def test_no_tests_is_no_success(made: ExaminingSandbox) -> None:
     assert not run_tests(made, RIGHT, []).passed
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sandbox_attacks import ATTACKS, Attack
+from attack_forms import Attack
+from sandbox_attacks import ATTACKS
 
 from fledge.core.errors import FledgeError
 from fledge.core.protocols import Execution

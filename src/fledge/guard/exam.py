@@ -51,8 +51,9 @@ class ExamResult:
 
     @property
     def passed(self) -> bool:
-        """Whether every test passed."""
-        return bool(self.outcomes) and all(outcome.passed for outcome in self.outcomes)
+        """Whether the code stood to the end and every test passed."""
+        right = all(outcome.passed for outcome in self.outcomes)
+        return bool(self.outcomes) and right and self.ending == "finished"
 
     @property
     def share(self) -> float:

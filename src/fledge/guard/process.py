@@ -102,7 +102,10 @@ class ProcessSandbox:
             for end in (asked, asks, answered, answers):
                 os.close(end)
         code, tests = children
-        seconds, timed_out = watch(children, timeout_seconds, lambda: tests.ended)
+        # tests that call nothing may be over before the code is: it still has to say how it ended
+        seconds, timed_out = watch(
+            children, timeout_seconds, lambda: tests.ended and code.told(facts=2)
+        )
         ending, error = self._ending(code, timed_out, timeout_seconds)
         if not timed_out and not tests.ready:
             raise self._failure(tests)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 
@@ -58,14 +60,14 @@ def _library_places() -> list[str | Path]:
     multiarch = sysconfig.get_config_var("MULTIARCH") or ""
     system: list[str | Path] = ["/lib64", "/usr/lib64", "/etc/ld.so.cache"]
     here = [f"/lib/{multiarch}", f"/usr/lib/{multiarch}"]
-    if multiarch and any(Path(place).is_dir() for place in here):
+    if multiarch and any(os.path.isdir(place) for place in here):
         system += here
     else:
         system += ["/lib", "/usr/lib"]
-    own = Path(sysconfig.get_config_var("LIBDIR") or "/nowhere")
-    return system + list(own.glob("libpython3*.so*"))
+    own = dict.fromkeys([f"{sys.base_prefix}/lib", sysconfig.get_config_var("LIBDIR") or ""])
+    return system + [path for folder in own if folder for path in glob(f"{folder}/libpython3*.so*")]
 
 
 def _existing(paths: Sequence[str | Path]) -> tuple[str, ...]:
-    """Those that exist, each once, in order."""
-    return tuple(dict.fromkeys(str(path) for path in paths if Path(path).exists()))
+    """Those that exist and may be looked up, each once, in order."""
+    return tuple(dict.fromkeys(str(path) for path in paths if os.path.exists(path)))

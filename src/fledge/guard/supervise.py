@@ -72,6 +72,10 @@ class Child:
             found.append(fact)
         return found
 
+    def told(self, facts: int) -> bool:
+        """Whether so many lines of the report have come, or no more will."""
+        return self.ended or self.read.get("report", b"").count(b"\n") >= facts
+
     @property
     def ready(self) -> bool:
         return b"\n" in self.read.get("report", b"")
