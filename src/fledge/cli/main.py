@@ -38,6 +38,7 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "bench": ("Use a model", "bench", "Measure how fast a model answers on this machine."),
     "import": ("Checkpoints", "import_", "Check a checkpoint from anywhere and take it over."),
     "export": ("Checkpoints", "export", "Write a model for transformers or llama.cpp (GGUF)."),
+    "lora": ("Checkpoints", "lora", "Merge adapters into a model, make them, look into them."),
     "doctor": ("This machine", "doctor", "Show what this machine can do and what is missing."),
 }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from fledge.model.lora_config import LoraConfig
 from fledge.train.config import LoopConfig
 
 
@@ -14,7 +15,29 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class SftConfig(LoopConfig):
+class Adapted(LoopConfig):
+    """What every stage of post-training can do: learn all weights, or small matrices beside them.
+
+    docs/adapters.md tells of both; ``fledge.tune.adapters`` does it.
+    """
+
+    lora: LoraConfig | None = None
+    """Train matrices of low rank beside the frozen model; none: train all weights."""
+
+    quantize_base: Literal["int8", "nf4"] | None = None
+    """Keep the frozen matrices in 8 or 4 bits (QLoRA, arXiv:2305.14314); for ``lora`` only."""
+
+    @model_validator(mode="after")
+    def _quantizes_what_is_frozen(self) -> Adapted:
+        if self.quantize_base and self.lora is None:
+            raise ValueError(
+                f"quantize_base = {self.quantize_base!r} is for lora, whose base is frozen: "
+                "set lora.rank, or leave quantize_base away"
+            )
+        return self
+
+
+class SftConfig(Adapted):
     """The stage ``[sft]``: a model that answers, from a base model and conversations."""
 
     conversations: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=list)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from fledge.core.files import file_digest
 from fledge.core.protocols import Progress, Silent
 from fledge.core.run import Outcome
 from fledge.data.conversations import Rendered
-from fledge.model.checkpoint import load_model, save_model
+from fledge.model.checkpoint import load_model
 from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -26,11 +27,11 @@ from fledge.train.objective import cross_entropy, token_losses
 from fledge.train.optimizers import build_optimizers
 from fledge.train.parallel import gathered, prepare, whole_model
 from fledge.train.pretrain import copy_tokenizer
-from fledge.train.rates import peak_rates
 from fledge.train.shards import TokenShards
 from fledge.train.start import TOKENIZER
 from fledge.train.validate import TOKENS
 from fledge.train.world import ALONE, World, join_world
+from fledge.tune.adapters import adapt_model, blank_model, save_trained, stage_rates, trained_count
 from fledge.tune.config import SftConfig
 from fledge.tune.loader import ConversationLoader
 from fledge.tune.material import Material, gather, row_length
@@ -58,8 +59,10 @@ def sft(
 ) -> Outcome:
     """Fine-tune the model at ``base`` on assistants' words; the checkpoint goes to ``out/model``.
 
+    With ``config.lora`` the small matrices go to ``out/adapter``, too.
     ``tokens``: token shards for ``replay_share``.  Counts: conversations read, trained, held_out,
-    dropped by reason, truncated; tokens, target_tokens, steps, new_tokens, parameters.  Figures:
+    dropped by reason, truncated; tokens, target_tokens, steps, new_tokens, parameters, with LoRA
+    trainable.  Figures:
     ``sft.loss_before`` and ``sft.loss``, nats a target token on the held-out conversations before
     and after.  Raises InputError naming what is wrong.  Started by torchrun, all processes call
     it, and the main one writes.
@@ -90,13 +93,19 @@ def _sft(
     before = world.first(
         lambda: baseline(model, out, lambda: held_out_loss(model, material.held_out, context))
     )
+    adapt_model(model, config, speaker.new_ids)
+    trainable = trained_count(model)
     prepare(model, config, world)
     job = _job(config, model, material, loader, context, out, world)
     position = train(job, progress)
-    trained = whole_model(model, world)
+    trained = whole_model(model, world, lambda: blank_model(model, config, speaker.new_ids)).eval()
     trained.compute_dtype = torch.float32
     after = world.first(lambda: held_out_loss(trained, material.held_out, context))
-    world.first(lambda: _save(trained, source, speaker, out / "model"))
+    world.first(
+        lambda: save_trained(
+            trained, out, config, base=source, beside=partial(_write, speaker, source)
+        )
+    )
     counts = {"tokens": position.tokens, "target_tokens": position.targets, "steps": job.steps}
     return Outcome(
         counts={
@@ -105,6 +114,7 @@ def _sft(
             **position.trouble,
             "new_tokens": len(speaker.added),
             "parameters": model.config.parameters,
+            **({"trainable": trainable} if config.lora else {}),
         },
         figures={
             **{f"sft.{name}_before": value for name, value in before.items()},
@@ -123,7 +133,7 @@ def _job(
     world: World,
 ) -> Training:
     """What the training loop is given."""
-    matrix_rate, other_rate = peak_rates(config, RATES, model.config.width)
+    matrix_rate, other_rate = stage_rates(config, RATES, model.config.width)
     return Training(
         label="sft",
         model=model,
@@ -141,9 +151,8 @@ def _job(
     )
 
 
-def _save(model: Decoder, source: Path, speaker: Speaker, folder: Path) -> None:
-    """Write the model folder, with the tokenizer as it was or as it was taught."""
-    save_model(model, folder)
+def _write(speaker: Speaker, source: Path, folder: Path) -> None:
+    """Write the tokenizer, as it was or as it was taught."""
     copy_tokenizer(source, folder)
     if speaker.added or not speaker.tokenizer.has_template:
         speaker.tokenizer.save(folder)
@@ -174,7 +183,9 @@ def held_out_loss(
 
 def _speaker(config: SftConfig, source: Path, progress: Progress, world: World) -> Speaker:
     """The base model and its tokenizer, with a chat template whose tokens both know."""
-    model = load_model(source).train()
+    # A frozen base needs no more bits than it is stored in; spread weights must be of one type.
+    dtype = "auto" if config.lora and world.size == 1 else "float32"
+    model = load_model(source, dtype=dtype).train()
     try:
         speaker = teach_turns(model, Tokenizer.load(source), progress)
     except InputError as error:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from fledge.core.errors import InputError
 from fledge.core.protocols import Progress
 from fledge.model.decoder import Decoder
+from fledge.model.token_rows import grow_vocabulary
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.tune.turns import chat_tokenizer
 
@@ -21,13 +20,17 @@ class Speaker:
     tokenizer: Tokenizer
     added: tuple[str, ...] = ()
 
+    @property
+    def new_ids(self) -> list[int]:
+        """The ids of those tokens."""
+        return [self.tokenizer.token_id(token) for token in self.added]
+
 
 def teach_turns(model: Decoder, tokenizer: Tokenizer, progress: Progress) -> Speaker:
     """Model and tokenizer with a chat template all of whose tokens they know.
 
     A tokenizer without a template gets ChatML, and the special tokens of it that it lacks: new
-    rows of the embedding (and output matrix) begin as the
-    mean of the others, so that at first the model writes them as often as an average token.
+    rows of the embedding (and output matrix) begin as the mean of the others.
     """
     if tokenizer.vocab_size > model.config.vocab_size:
         raise InputError(
@@ -42,20 +45,5 @@ def teach_turns(model: Decoder, tokenizer: Tokenizer, progress: Progress) -> Spe
         f"the tokenizer has no chat template: ChatML is used, with {len(missing)} new tokens "
         f"({', '.join(missing)})"
     )
-    return Speaker(with_vocabulary(model, extended.vocab_size), extended, missing)
-
-
-def with_vocabulary(model: Decoder, size: int) -> Decoder:
-    """The model with ``size`` tokens at least; new rows are the mean of the old ones."""
-    before = model.config.vocab_size
-    if size <= before:
-        return model
-    grown = Decoder(model.config.model_copy(update={"vocab_size": size}), model.compute_dtype)
-    weights = model.state_dict()
-    for name in ("embed_tokens.weight", "lm_head.weight"):
-        if name in weights:
-            old = weights[name]
-            mean = old.float().mean(0, keepdim=True).to(old.dtype).expand(size - before, -1)
-            weights[name] = torch.cat([old, mean])
-    grown.load_state_dict(weights)
-    return grown.train(model.training)
+    grow_vocabulary(model, extended.vocab_size)
+    return Speaker(model, extended, missing)
