@@ -61,7 +61,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pico_model(tmp_path_factory.mktemp("run"), stage="pretrain")
+    return write_pico_model(tmp_path_factory.mktemp("run"), stage="sft")
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +266,26 @@ def test_new_tokens_learn_by_rows_of_their_own(tmp_path: Path, kind: str) -> Non
         while len(answer) < len(prompt) + 30 and answer[-1] not in merged.config.eos_ids:
             answer.append(int(merged(torch.tensor([answer]))[0, -1].argmax()))
     assert tokenizer.decode(answer[len(prompt) :], specials=True) == "it is I.<|im_end|>"
+
+
+def test_turns_that_a_pretrained_base_never_met_learn_too(
+    base: Path, conversations: Path, tmp_path: Path
+) -> None:
+    """Its tokenizer has their tokens, and its manifest says that it read no conversation."""
+    fresh = write_pico_model(tmp_path / "run", stage="pretrain")
+    tokenizer = Tokenizer.load(fresh / "model")
+    turns = sorted((tokenizer.im_start_id, tokenizer.im_end_id))
+
+    def learnt(source: Path, name: str, **changes: Any) -> list[int]:
+        run(source, conversations, tmp_path / name, steps=2, **changes)
+        new = load_model(tmp_path / name).embed_tokens.weight
+        changed = (new != load_model(source).embed_tokens.weight).any(1)
+        return [int(token) for token in changed.nonzero().flatten()]
+
+    assert learnt(fresh, "fresh") == turns
+    assert learnt(fresh, "never", learn_turns=False) == []
+    assert learnt(base, "chatted") == []
+    assert learnt(base, "asked", learn_turns=True) == turns
 
 
 def test_quantizing_without_lora_and_unknown_keys_are_refused() -> None:

@@ -39,7 +39,7 @@ width 256: measured in docs/log.md."""
 def adapt_model(model: nn.Module, config: Adapted, new_tokens: Sequence[int] = ()) -> list[str]:
     """With ``config.lora``: quantize as asked, freeze, add small matrices; names of the layers.
 
-    ``new_tokens``: ids that the base has never met; their rows learn as well, since nothing else
+    ``new_tokens``: ids that the base has never met; their rows learn as well, since little else
     could tell such tokens apart.  What a stage adds to the model (a head) is frozen too: make it
     trainable afterwards.  A and B start from ``config.seed``.
     """

@@ -56,6 +56,10 @@ class SftConfig(Adapted):
     train_on: Literal["assistant", "last"] = "assistant"
     """Learn all of the assistant's messages, or only the last of each conversation."""
 
+    learn_turns: bool | None = None
+    """With ``lora``: train the rows of the special tokens of conversations, too.  None: where the
+    base was pretrained only, so that it never met them; tokens it is given always learn."""
+
     neftune_alpha: float = Field(default=0.0, ge=0)
     """Noise on the embeddings while training (NEFTune, arXiv:2310.05914), 5 to 15; 0: none."""
 

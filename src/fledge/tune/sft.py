@@ -36,7 +36,7 @@ from fledge.tune.config import SftConfig
 from fledge.tune.loader import ConversationLoader
 from fledge.tune.material import Material, gather, row_length
 from fledge.tune.neftune import noisy
-from fledge.tune.vocabulary import Speaker, teach_turns
+from fledge.tune.vocabulary import Speaker, never_chatted, teach_turns
 
 RATES = {"muon": (0.005, 0.002), "adamw": (0.001, 0.001)}
 """Peak rates of the layers' matrices and of the rest, at width 256."""
@@ -93,12 +93,14 @@ def _sft(
     before = world.first(
         lambda: baseline(model, out, lambda: held_out_loss(model, material.held_out, context))
     )
-    adapt_model(model, config, speaker.new_ids)
+    turns = never_chatted(source) if config.learn_turns is None else config.learn_turns
+    unmet = speaker.unmet(material.trained, turns) if config.lora else []
+    adapt_model(model, config, unmet)
     trainable = trained_count(model)
     prepare(model, config, world)
     job = _job(config, model, material, loader, context, out, world)
     position = train(job, progress)
-    trained = whole_model(model, world, lambda: blank_model(model, config, speaker.new_ids)).eval()
+    trained = whole_model(model, world, lambda: blank_model(model, config, unmet)).eval()
     trained.compute_dtype = torch.float32
     after = world.first(lambda: held_out_loss(trained, material.held_out, context))
     world.first(

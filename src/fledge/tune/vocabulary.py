@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fledge.core.errors import InputError
+from fledge.core.files import read_json
 from fledge.core.protocols import Progress
+from fledge.data.conversations import Rendered
 from fledge.model.decoder import Decoder
 from fledge.model.token_rows import grow_vocabulary
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -20,10 +24,22 @@ class Speaker:
     tokenizer: Tokenizer
     added: tuple[str, ...] = ()
 
-    @property
-    def new_ids(self) -> list[int]:
-        """The ids of those tokens."""
-        return [self.tokenizer.token_id(token) for token in self.added]
+    def unmet(self, conversations: Iterable[Rendered], every: bool) -> list[int]:
+        """Ids that the base has never read: the added ones, and with ``every`` all special ones.
+
+        Of the special tokens those count that the conversations use.
+        """
+        found = {self.tokenizer.token_id(token) for token in self.added}
+        if every:
+            used = set[int]().union(*(one.ids for one in conversations))
+            found |= {token for token in used if self.tokenizer.is_special(token)}
+        return sorted(found)
+
+
+def never_chatted(source: Path) -> bool:
+    """Whether the checkpoint says that it was pretrained only, so that it has met no turn."""
+    manifest = source.resolve().parent / "manifest.json"
+    return manifest.is_file() and read_json(manifest).get("stage") == "pretrain"
 
 
 def teach_turns(model: Decoder, tokenizer: Tokenizer, progress: Progress) -> Speaker:
