@@ -114,6 +114,7 @@ def load_lora(model: nn.Module, folder: Path) -> LoraConfig:
             layer, _, part = name.rpartition(".")
             tensor.copy_(weights[f"{PREFIX}{_their_name(model, layer)}.{PARTS[part]}"])
         for name, stored in rows.items():
+            assert isinstance(model, Decoder)
             for table in learn_rows(model, stored.places, (name,)):
                 table.rows.copy_(stored.rows)
     return config

@@ -31,7 +31,7 @@ from fledge.tune.config import Adapted
 ADAPTER, MODEL = "adapter", "model"
 """Folders of a stage: the small matrices in PEFT's format, and the plain checkpoint."""
 
-LORA_RATES: Rates = {"adamw": (0.004, 0.002)}
+LORA_RATES: Rates = {"adamw": (0.006, 0.003)}
 """Peak rates of A and B, and of what else learns beside them (lengths, rows of new tokens), at
 width 256: measured in docs/log.md."""
 
