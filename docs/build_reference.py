@@ -25,7 +25,7 @@ from fledge.cli.main import DOORS
 from fledge.cli.main import fledge as doors
 from fledge.cli.stages import STAGES
 from fledge.client.echo import Echo
-from fledge.core.config import Config
+from fledge.core.config import inner_config
 from fledge.data.formats import PACKED, READ
 from fledge.data.shards import DOCUMENTS, DROPPED
 from fledge.data.sifting_config import SiftingConfig
@@ -142,17 +142,15 @@ def data_settings() -> Iterator[str]:
         yield from _config(kind, name)
 
 
-def _config(kind: type[Config], place: str) -> Iterator[str]:
+def _config(kind: type[BaseModel], place: str) -> Iterator[str]:
     """The keys of a config; configs inside it follow as tables of their own."""
-    inner = {
-        key: field.annotation
-        for key, field in kind.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Config)
-    }
+    found = {key: inner_config(field.annotation) for key, field in kind.model_fields.items()}
+    inner = {key: config for key, config in found.items() if config is not None}
     yield _table(("key", "type", "default", "meaning"), _fields(kind, without=inner))
     for key, config in inner.items():
         yield f"#### [{place}.{key}]"
-        yield _flowed(config.__doc__ or "")
+        said = kind.model_fields[key].description
+        yield _flowed(" ".join(filter(None, (config.__doc__, said))))
         yield from _config(config, f"{place}.{key}")
 
 

@@ -124,3 +124,23 @@ def test_losses_are_measured_without_the_full_logits(monkeypatch: pytest.MonkeyP
     assert losses.shape == (5, 300)
     torch.testing.assert_close(losses.mean(), expected)
     assert sizes == [MEASURED, 1500 - MEASURED]
+
+
+def test_of_a_frozen_head_no_gradient_is_taken_or_kept() -> None:
+    torch.manual_seed(0)
+    hidden, head = torch.randn(7, 8).requires_grad_(), torch.randn(1000, 8).requires_grad_()
+    targets, weights = torch.randint(0, 1000, (7,)), torch.rand(7)
+    linear_cross_entropy(hidden, head, targets, weights).backward()  # type: ignore[no-untyped-call]
+    wanted, hidden.grad = hidden.grad, None
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = linear_cross_entropy(hidden, head.detach(), targets, weights)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert hidden.grad is not None
+    assert torch.equal(hidden.grad, wanted)
+    assert max(kept) == hidden.numel()

@@ -66,6 +66,25 @@ def test_two_processes_train_as_one_and_one_goes_on_from_their_state(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("lora", ["lora", "dora", "nf4"])
+def test_beside_a_frozen_model_several_train_as_one(tmp_path: Path, lora: str) -> None:
+    options = {"lora": lora, "eps": 1e-4, "steps": 20}  # later, rounding errors have grown
+    one = alone(tmp_path / "one", **options)
+    code, printed = run_several(2, tmp_path / "two", **options)
+    assert code == 0, printed
+    assert losses(one) == pytest.approx(losses(tmp_path / "two"), abs=TOLERANCE)
+    assert losses(one)[-1] < losses(one)[0] - 1
+    state = Checkpoints(tmp_path / "two" / "state").load()
+    assert state is not None
+    parts = {name.rpartition(".")[2] for name in state["model"]}
+    assert parts == {"lora_A", "lora_B", "rows"} | ({"magnitude"} if lora == "dora" else set())
+    before = weights(tmp_path / "two")
+    toy_training(tmp_path / "two", **options)  # one process goes on from where two were
+    assert_equal(weights(tmp_path / "two"), before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize(
     "options",

@@ -4,6 +4,7 @@ As a program: toy_training.py OUT KEY=VALUE…, where values are JSON: keys of L
 
     kill=[rank, step]   that process dies by kill -9 when it needs that step's batch, once
     crawl=0.1           a step takes that many seconds longer
+    lora="dora"         small matrices learn beside the frozen model: "lora", "dora", "nf4"
     full=true           the last process's disk is full from the third state on
 """
 
@@ -25,6 +26,10 @@ from fledge.core.errors import FledgeError
 from fledge.core.protocols import Silent
 from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
+from fledge.model.lora import add_lora
+from fledge.model.lora_config import LoraConfig
+from fledge.model.quantized import quantize_linears
+from fledge.model.token_rows import learn_rows
 from fledge.train import sharded_state
 from fledge.train.batch import Batch
 from fledge.train.config import LoopConfig
@@ -78,11 +83,14 @@ class ToyBatches:
 def toy_training(out: Path, **options: Any) -> None:
     """Train; ``out/weights.pt`` holds the weights at the end."""
     kill, crawl = options.pop("kill", None), options.pop("crawl", 0.0)
+    lora = options.pop("lora", "")
     if options.pop("full", False):
         _fill_disk()
     config = LoopConfig(**{**DEFAULTS, **options})
     with join_world(config) as world:
         model = Decoder(SHAPE).initialize(config.seed)
+        if lora:
+            _adapt(model, lora)
         prepare(model, config, world)
         batches = ToyBatches(out, kill, crawl)
         train(
@@ -105,6 +113,16 @@ def toy_training(out: Path, **options: Any) -> None:
         if world.is_main:
             torch.save(weights, out / "weights.pt")
             print(f"trained by {world.size}")
+
+
+def _adapt(model: Decoder, lora: str) -> None:
+    """The frozen embedding is made large enough to speak."""
+    with torch.no_grad():
+        model.embed_tokens.weight.mul_(10)
+    if lora == "nf4":
+        quantize_linears(model, "nf4")
+    add_lora(model, LoraConfig(rank=4, dora=lora == "dora"))
+    learn_rows(model, [5, 96])
 
 
 def _loss(model: Decoder) -> float:

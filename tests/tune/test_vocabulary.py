@@ -14,11 +14,12 @@ from fledge.core.protocols import Silent
 from fledge.model.checkpoint import load_model, save_model
 from fledge.model.config import derive
 from fledge.model.decoder import Decoder
+from fledge.model.token_rows import grow_vocabulary
 from fledge.tokenizer.template import IM_END
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.tune.config import SftConfig
 from fledge.tune.sft import sft
-from fledge.tune.vocabulary import teach_turns, with_vocabulary
+from fledge.tune.vocabulary import teach_turns
 from pico_model import write_pico_model
 
 
@@ -46,14 +47,19 @@ def test_new_rows_are_the_mean_and_old_logits_stay(tied: bool) -> None:
     config = derive(2, 50, 16, width=64, heads=2, tied=tied)
     model = Decoder(config).initialize(0)
     ids = torch.randint(0, 50, (2, 9))
-    grown = with_vocabulary(model, 56)
-    assert grown.config.vocab_size == 56
     with torch.no_grad():
-        before, after = model(ids), grown(ids)
+        before = model(ids)
+        grow_vocabulary(model, 56)
+        after = model(ids)
+    assert model.config.vocab_size == model.embed_tokens.num_embeddings == 56
+    assert all(weight.requires_grad for weight in model.parameters())
     torch.testing.assert_close(after[..., :50], before)
     mean = before.mean(-1, keepdim=True).expand(-1, -1, 6)
     torch.testing.assert_close(after[..., 50:], mean, atol=1e-5, rtol=1e-4)
-    assert with_vocabulary(model, 50) is model
+    weights = model.state_dict()
+    grow_vocabulary(model, 50)
+    assert model.state_dict().keys() == weights.keys()
+    assert model.config.vocab_size == 56
 
 
 def test_a_model_that_knows_turns_stays_as_it_is(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "import": ("Checkpoints", "import_", "Check a checkpoint from anywhere and take it over."),
     "export": ("Checkpoints", "export", "Write a model for transformers or llama.cpp (GGUF)."),
     "sandbox": ("This machine", "sandbox", "Run Python that a model wrote, shut in."),
+    "lora": ("Checkpoints", "lora", "Merge adapters into a model, make them, look into them."),
     "doctor": ("This machine", "doctor", "Show what this machine can do and what is missing."),
 }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from types import UnionType
+from typing import Any, ClassVar, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -60,8 +61,17 @@ def _known(kind: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     """Keys of the table at ``path`` inside ``kind``."""
     for part in path:
         field = kind.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        inner = inner_config(field.annotation) if field else None
+        if inner is None:
             break
         kind = inner
     return list(kind.model_fields)
+
+
+def inner_config(annotation: Any) -> type[BaseModel] | None:
+    """The config that a field holds, always or at times (``Inner | None``); None for others."""
+    union = get_origin(annotation) in (Union, UnionType)
+    for kind in get_args(annotation) if union else (annotation,):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None

@@ -133,17 +133,23 @@ def _read_config(folder: Path) -> ModelConfig:
     Chat models of others stop at more tokens than their ``config.json`` says.
     """
     config = from_huggingface(read_json(folder / "config.json"), folder / "config.json")
+    ends = end_tokens(folder)
+    return config if ends is None else config.model_copy(update={"eos_ids": ends})
+
+
+def end_tokens(folder: Path) -> tuple[int, ...] | None:
+    """The end tokens that ``generation_config.json`` in ``folder`` names; None where none does."""
     path = folder / "generation_config.json"
     values = read_json(path) if path.is_file() else {}
     if not isinstance(values, dict):
         raise InputError(f"{path}: not an object", remedy="mend the file")
     ends = values.get("eos_token_id")
     if ends is None:
-        return config
+        return None
     ends = ends if isinstance(ends, list) else [ends]
     if not all(type(end) is int for end in ends):
         raise InputError(f"{path}: eos_token_id = {ends!r} is not valid", remedy="mend the file")
-    return config.model_copy(update={"eos_ids": tuple(ends)})
+    return tuple(ends)
 
 
 def _sources(model: Decoder, stored: StoredTensors) -> dict[str, str]:

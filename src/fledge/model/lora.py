@@ -19,6 +19,7 @@ from fledge.core.errors import InputError
 from fledge.model.linear import Linear
 from fledge.model.lora_config import LoraConfig
 from fledge.model.quantized import QuantizedLinear, replace_module
+from fledge.model.token_rows import TokenRows, merge_rows, remove_rows, token_rows
 
 OPTIONAL = ("gate_proj",)
 """Targets a model may lack (a feed-forward block without gate)."""
@@ -79,7 +80,7 @@ class LoraLinear(nn.Module):
     def _length(self, weight: Tensor) -> Tensor:
         """Norm of each output's weights, a constant to the gradient (DoRA, section 4.3): (O,)"""
         changed = weight.float() + self.scale * (self.lora_B @ self.lora_A)
-        lengths = torch.linalg.vector_norm(changed, dim=1)
+        lengths: Tensor = torch.linalg.vector_norm(changed, dim=1)
         return lengths.clamp(min=torch.finfo(torch.float32).tiny)  # an output of zeros
 
 
@@ -137,12 +138,13 @@ def lora_state(model: nn.Module) -> dict[str, Tensor]:
 def merge_lora(model: nn.Module) -> list[str]:
     """Add the small matrices into the large ones; plain linear layers remain, all trainable.
 
-    A quantized base becomes a float32 ``Linear``, so that the sum keeps its bits: quantize again
-    when wanted.  Returns the names of the layers.
+    So do rows of tokens that learnt beside them.  A quantized base becomes a float32 ``Linear``,
+    so that the sum keeps its bits: quantize again when wanted.  Returns the names of the layers.
     """
     layers = lora_layers(model)
     for name, layer in layers.items():
         replace_module(model, name, _plain(layer))
+    merge_rows(model)
     if layers:
         model.requires_grad_(True)
     return list(layers)
@@ -153,6 +155,7 @@ def remove_lora(model: nn.Module) -> list[str]:
     layers = lora_layers(model)
     for name, layer in layers.items():
         replace_module(model, name, layer.base)
+    remove_rows(model)
     if layers:
         model.requires_grad_(True)
     return list(layers)
@@ -161,7 +164,11 @@ def remove_lora(model: nn.Module) -> list[str]:
 @contextmanager
 def lora_disabled(model: nn.Module) -> Iterator[None]:
     """Inside, ``model`` computes as if it had no LoRA (log-probabilities of the reference)."""
-    before = {layer: layer.enabled for layer in lora_layers(model).values()}
+    parts: list[LoraLinear | TokenRows] = [
+        *lora_layers(model).values(),
+        *token_rows(model).values(),
+    ]
+    before = {part: part.enabled for part in parts}
     for layer in before:
         layer.enabled = False
     try:

@@ -1,8 +1,9 @@
 """LoRA matrices in and out, in PEFT's layout: an adapter folder <-> the layers of a model.
 
 The folder holds ``adapter_config.json`` and ``adapter_model.safetensors``.  Names are those of
-the Hugging Face model: ``base_model.model.`` + the layer + ``.lora_A.weight``.  What an adapter
-of PEFT can ask for and we cannot do is refused, never ignored.
+the Hugging Face model: ``base_model.model.`` + the layer + ``.lora_A.weight``.  Rows of
+tokens that learnt (``token_rows``) are in it too.  What an adapter of PEFT can ask for and we
+cannot do is refused, never ignored.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from torch import Tensor, nn
 from fledge.core.errors import InputError
 from fledge.core.files import read_json, write_json
 from fledge.model.bert import stored_name
+from fledge.model.decoder import Decoder
 from fledge.model.encoder import Encoder
 from fledge.model.encoder_heads import Classifier, MaskedLM
 from fledge.model.lora import adapt, linear_names, lora_layers, lora_state
 from fledge.model.lora_config import LoraConfig
 from fledge.model.peft_layout import CONFIG_FILE, PARTS, PREFIX, WEIGHTS_FILE, read_peft_config
+from fledge.model.token_rows import grow_vocabulary, learn_rows
+from fledge.model.token_rows_checkpoint import KEYS, rows_from_peft, rows_to_peft
 from fledge.model.weights import weights_file
 
 
@@ -39,19 +43,25 @@ def save_lora(model: nn.Module, folder: Path, config: LoraConfig, *, base: str =
     for name, tensor in lora_state(model).items():
         layer, _, part = name.rpartition(".")
         weights[f"{PREFIX}{_their_name(model, layer)}.{PARTS[part]}"] = tensor
+    rows, indices = rows_to_peft(model)
+    weights |= rows
     folder.mkdir(parents=True, exist_ok=True)
     with weights_file(weights, torch.float32, folder / WEIGHTS_FILE) as file:
-        write_json(folder / CONFIG_FILE, _to_peft(model, list(layers), config, base))
+        values = _to_peft(model, list(layers), config, base)
+        write_json(folder / CONFIG_FILE, {**values, "trainable_token_indices": indices})
         shutil.copymode(folder / CONFIG_FILE, file)  # save_file leaves it to the owner
 
 
 def load_lora(model: nn.Module, folder: Path) -> LoraConfig:
     """Put the matrices in ``folder`` into ``model``, frozen around them; returns their config.
 
-    Raises InputError when they do not belong to this model, naming the tensor.
+    A model whose vocabulary lacks tokens whose rows are there gets them.  Raises InputError when
+    they do not belong to this model, naming the tensor.
     """
-    values = read_json(folder / CONFIG_FILE)
-    weights = _read(folder / WEIGHTS_FILE)
+    values, weights = _config_values(folder), _read(folder / WEIGHTS_FILE)
+    rows = rows_from_peft(model, values, weights, folder)
+    read = {KEYS[name] for name in rows}
+    weights = {key: tensor for key, tensor in weights.items() if key not in read}
     theirs = {_their_name(model, name): name for name in linear_names(model)}
     names = set()
     for key in weights:
@@ -65,13 +75,37 @@ def load_lora(model: nn.Module, folder: Path) -> LoraConfig:
         names.add(theirs[stems[0]])
     ordered = [name for name in theirs.values() if name in names]
     config = read_peft_config(values, folder / CONFIG_FILE, ordered)
+    size = 1 + max((place for stored in rows.values() for place in stored.places), default=-1)
     _check(model, ordered, weights, config, folder / WEIGHTS_FILE)
+    if isinstance(model, Decoder):
+        grow_vocabulary(model, size)
     adapt(model, ordered, config)
     with torch.no_grad():
         for name, tensor in lora_state(model).items():
             layer, _, part = name.rpartition(".")
             tensor.copy_(weights[f"{PREFIX}{_their_name(model, layer)}.{PARTS[part]}"])
+        for name, stored in rows.items():
+            assert isinstance(model, Decoder)
+            for table in learn_rows(model, stored.places, (name,)):
+                table.rows.copy_(stored.rows)
     return config
+
+
+def read_lora(folder: Path) -> tuple[LoraConfig, dict[str, Any], dict[str, Tensor]]:
+    """An adapter without its model: config, all that ``adapter_config.json`` says, tensors.
+
+    The tensors keep PEFT's names.
+    """
+    values, weights = _config_values(folder), _read(folder / WEIGHTS_FILE)
+    names = [key.removesuffix(".lora_A.weight") for key in weights if "lora_A" in key]
+    return read_peft_config(values, folder / CONFIG_FILE, names), values, weights
+
+
+def _config_values(folder: Path) -> dict[str, Any]:
+    values = read_json(folder / CONFIG_FILE)
+    if not isinstance(values, dict):
+        raise InputError(f"{folder / CONFIG_FILE}: not an object", remedy="mend the file")
+    return values
 
 
 def _their_name(model: nn.Module, name: str) -> str:

@@ -31,6 +31,7 @@ HARMLESS = frozenset(
         *("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules"),
         # Settings of methods that are off.
         *("qalora_group_size", "megatron_core", "runtime_config"),
+        "trainable_token_indices",  # read apart
     }
 )
 """Keys of ``adapter_config.json`` that are read, or change nothing; others must be empty."""

@@ -79,7 +79,7 @@ class LoopConfig(Config):
 
     weight_decay: float | None = Field(default=None, ge=0)
     """Decoupled decay of the matrices of the layers, times the rate.  None: 0.2 with Muon, 0.1
-    with AdamW, 1.0 with Lion, whose rates are ten times lower."""
+    with AdamW, 1.0 with Lion, whose rates are ten times lower; with LoRA 0."""
 
     embedding_weight_decay: float = Field(default=0.0, ge=0)
     """Decay of the embedding, which is the output matrix too when tied."""

@@ -27,7 +27,8 @@ def linear_cross_entropy(
 
     hidden (N,D) of the type of the products, head (V,D), targets (N) int64, weights (N) float32
     -> a scalar.  The gradient of a chunk is taken while its logits are there, in the forward pass
-    (arXiv:2410.10989, 3.2), so N x V numbers are never held.  z_loss: arXiv:2204.02311, 5.
+    (arXiv:2410.10989, 3.2), so N x V numbers are never held; of a frozen head none is taken.
+    z_loss: arXiv:2204.02311, 5.
     """
     if not torch.is_grad_enabled():
         return _losses(hidden, head, targets, weights, z_loss, softcap)
@@ -81,7 +82,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wide = torch.promote_types(hidden.dtype, torch.float32)
         tokens = torch.arange(head.shape[0], device=hidden.device)
         total = torch.zeros((), dtype=wide, device=hidden.device)
-        head_gradient = torch.zeros(head.shape, dtype=wide, device=hidden.device)
+        learns = ctx.needs_input_grad[1]
+        shape = head.shape if learns else (0,)
+        head_gradient = torch.zeros(shape, dtype=wide, device=hidden.device)
         gradients = []
         for begin in range(0, hidden.shape[0], size):
             part = slice(begin, begin + size)
@@ -99,7 +102,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 slope = slope * (1.0 - (logits / softcap).square())
             slope = slope.to(hidden.dtype)
             gradients.append(slope @ matrix)
-            head_gradient = head_gradient + (slope.t() @ hidden[part]).to(wide)
+            if learns:
+                head_gradient = head_gradient + (slope.t() @ hidden[part]).to(wide)
         ctx.save_for_backward(torch.cat(gradients), head_gradient.to(head.dtype))
         return total
 
@@ -109,7 +113,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scale = outputs[0]
         return (
             hidden_gradient * scale.to(hidden_gradient.dtype),
-            head_gradient * scale,
+            head_gradient * scale if ctx.needs_input_grad[1] else None,
             None,
             None,
             None,

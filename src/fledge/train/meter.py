@@ -54,8 +54,11 @@ class Meter:
 def make_meter(job: Training) -> Meter:
     """The meter of a run; measures the peak of this machine, which takes a moment."""
     shape = job.model.config.model_copy(update={"context": job.context})
+    learning = sum(weight.numel() for weight in job.model.parameters() if weight.requires_grad)
+    share = min(1.0, learning / shape.parameters)
     return Meter(
-        flops_per_token=shape.training_flops_per_token,
+        # A third of the work is the gradients of weights, which frozen ones have none of.
+        flops_per_token=shape.training_flops_per_token * (2 + share) / 3,
         peak=matmul_peak(job.model.compute_dtype, job.model.device) * job.world.size,
         steps=job.config.log_every,
     )

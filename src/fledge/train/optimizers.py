@@ -27,6 +27,8 @@ class Groups(NamedTuple):
 
     matrices: list[nn.Parameter]
     """Of the layers: what Muon and Lion are made for."""
+    adapters: list[nn.Parameter]
+    """A and B of LoRA."""
     embedding: list[nn.Parameter]
     output: list[nn.Parameter]
     """The output matrix when it is not the embedding."""
@@ -36,7 +38,7 @@ class Groups(NamedTuple):
 
 def group_weights(model: nn.Module) -> Groups:
     """The trainable weights by group."""
-    groups = Groups([], [], [], [])
+    groups = Groups([], [], [], [], [])
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             getattr(groups, _group(name, weight)).append(weight)
@@ -46,6 +48,8 @@ def group_weights(model: nn.Module) -> Groups:
 def _group(name: str, weight: Tensor) -> str:
     if weight.ndim < 2:
         return "vectors"
+    if name.endswith((".lora_A", ".lora_B")):
+        return "adapters"
     if name.startswith("layers."):
         return "matrices"
     return "output" if name.startswith("lm_head.") else "embedding"
@@ -58,14 +62,16 @@ def build_optimizers(
 
     Matrices of the layers follow ``config.optimizer``; embedding, output matrix and vectors too
     with Lion, and have AdamW otherwise: Muon cannot treat them, and 8-bit states harm embeddings
-    (arXiv:2110.02861, 2.3).  With ``config.ema`` the last one keeps the average.
+    (arXiv:2110.02861, 2.3).  So do A and B of LoRA, at the rate of the matrices: what learns is
+    their product, and a step that is orthogonal in each of them is none in it.  With
+    ``config.ema`` the last one keeps the average.
     """
     decays, batch_tokens = weight_decays(config), config.batch_rows * model.config.context
     described: list[dict[str, Any]] = [
         {
             "name": name,
             "params": weights,
-            "lr": matrix_rate if name == "matrices" else other_rate,
+            "lr": matrix_rate if name in ("matrices", "adapters") else other_rate,
             "weight_decay": decays[name],
             "eps": eps_of(config, name, batch_tokens),
         }

@@ -134,14 +134,19 @@ def recompute_layers(model: Decoder) -> None:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
 
-def whole_model(model: Decoder, world: World) -> Decoder:
-    """The model with whole weights, on its device: on the main process; as it is elsewhere."""
+def whole_model(
+    model: Decoder, world: World, blank: Callable[[], Decoder] | None = None
+) -> Decoder:
+    """The model with whole weights, on its device: on the main process; as it is elsewhere.
+
+    ``blank`` makes a model of the same layers where some of them were replaced (LoRA, quantized).
+    """
     if world.size == 1:
         return model
     weights = whole_weights(model, world)
     if not world.is_main:
         return model
-    whole = Decoder(model.config, model.compute_dtype)
+    whole = Decoder(model.config, model.compute_dtype) if blank is None else blank()
     whole.load_state_dict(weights)
     return whole.to(model.device)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.protocols import Progress
@@ -46,6 +47,8 @@ class States:
     def resume(self) -> Position:
         """Put the latest state, if any, into model and optimizers; returns where it stands."""
         state = self._load(self._latest)
+        if state is None:  # what draws at random while training begins alike each time
+            torch.manual_seed(self._job.config.seed + self._job.world.rank)
         position = Position() if state is None else self._restore(state)
         kept_at = 0
         if self._job.world.is_main:
@@ -123,7 +126,7 @@ class States:
             "position": dict(vars(position)),  # with it: whether the code is generated
             "arithmetic": _arithmetic_of(self._job),
             "data": self._job.batches.fingerprint(),
-            "model": self._job.model.state_dict(),
+            "model": learnt_weights(self._job.model),
             "optimizers": [optimizer.state_dict() for optimizer in self._job.optimizers],
             "rng": torch.get_rng_state(),
         }
@@ -150,13 +153,24 @@ class States:
                 raise InputError(f"{folder} was saved while training on other data", remedy=ANEW)
             position = Position(**state["position"])
             _adopt_arithmetic(job, state["arithmetic"], folder, self._progress)
-            job.model.load_state_dict(state["model"])
+            frozen = job.model.state_dict().keys() - learnt_weights(job.model).keys()
+            own = job.model.state_dict()
+            job.model.load_state_dict({**state["model"], **{name: own[name] for name in frozen}})
             for optimizer, saved in zip(job.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
             torch.set_rng_state(state["rng"])
         except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
             raise self._foreign(error) from None
         return position
+
+
+def learnt_weights(model: nn.Module) -> dict[str, Any]:
+    """The part of the state dict that training changes: frozen weights are found in the base."""
+    weights = dict(model.named_parameters())
+    if all(weight.requires_grad for weight in weights.values()):
+        return model.state_dict()
+    learnt = {name for name, weight in weights.items() if weight.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name in learnt}
 
 
 def _arithmetic_of(job: Training) -> dict[str, Any]:

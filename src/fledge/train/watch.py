@@ -45,8 +45,11 @@ class Watch:
 
     def _validate(self, position: Position) -> None:
         """A point of the validation curve, where there is anything to measure."""
+        mode = self._job.model.training
         with averaged(self._job.optimizers):
+            self._job.model.eval()  # no dropout
             figures = self._job.validate()
+            self._job.model.train(mode)
         if figures:
             row = {"step": position.step, "tokens": position.tokens, **figures}
             self._journal.write("validation", row)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from fledge.model.lora_config import LoraConfig
 from fledge.train.config import LoopConfig
 
 
@@ -14,7 +15,29 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class SftConfig(LoopConfig):
+class Adapted(LoopConfig):
+    """What every stage of post-training can do: learn all weights, or small matrices beside them.
+
+    docs/adapters.md tells of both; ``fledge.tune.adapters`` does it.
+    """
+
+    lora: LoraConfig | None = None
+    """Train matrices of low rank beside the frozen model; none: train all weights."""
+
+    quantize_base: Literal["int8", "nf4"] | None = None
+    """Keep the frozen matrices in 8 or 4 bits (QLoRA, arXiv:2305.14314); for ``lora`` only."""
+
+    @model_validator(mode="after")
+    def _quantizes_what_is_frozen(self) -> Adapted:
+        if self.quantize_base and self.lora is None:
+            raise ValueError(
+                f"quantize_base = {self.quantize_base!r} is for lora, whose base is frozen: "
+                "set lora.rank, or leave quantize_base away"
+            )
+        return self
+
+
+class SftConfig(Adapted):
     """The stage ``[sft]``: a model that answers, from a base model and conversations."""
 
     conversations: Annotated[list[str], BeforeValidator(as_list)] = Field(default_factory=list)
@@ -32,6 +55,10 @@ class SftConfig(LoopConfig):
 
     train_on: Literal["assistant", "last"] = "assistant"
     """Learn all of the assistant's messages, or only the last of each conversation."""
+
+    learn_turns: bool | None = None
+    """With ``lora``: train the rows of the special tokens of conversations, too.  None: where the
+    base was pretrained only, so that it never met them; tokens it is given always learn."""
 
     neftune_alpha: float = Field(default=0.0, ge=0)
     """Noise on the embeddings while training (NEFTune, arXiv:2310.05914), 5 to 15; 0: none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fledge.core.protocols import Progress, Silent
 from fledge.core.run import Outcome
 from fledge.data.conversations import Rendered
 from fledge.engine.handover import Writer
-from fledge.model.checkpoint import load_model, save_model
+from fledge.model.checkpoint import load_model
 from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -28,17 +29,17 @@ from fledge.train.objective import cross_entropy, token_losses
 from fledge.train.optimizers import build_optimizers
 from fledge.train.parallel import gathered, prepare, whole_model
 from fledge.train.pretrain import copy_tokenizer
-from fledge.train.rates import peak_rates
 from fledge.train.samples import writing
 from fledge.train.shards import TokenShards
 from fledge.train.start import TOKENIZER
 from fledge.train.validate import TOKENS
 from fledge.train.world import ALONE, World, join_world
+from fledge.tune.adapters import adapt_model, blank_model, save_trained, stage_rates, trained_count
 from fledge.tune.config import SftConfig
 from fledge.tune.loader import ConversationLoader
 from fledge.tune.material import Material, gather, row_length
 from fledge.tune.neftune import noisy
-from fledge.tune.vocabulary import Speaker, teach_turns
+from fledge.tune.vocabulary import Speaker, never_chatted, teach_turns
 
 RATES = {"muon": (0.005, 0.002), "adamw": (0.001, 0.001)}
 """Peak rates of the layers' matrices and of the rest, at width 256."""
@@ -61,8 +62,10 @@ def sft(
 ) -> Outcome:
     """Fine-tune the model at ``base`` on assistants' words; the checkpoint goes to ``out/model``.
 
+    With ``config.lora`` the small matrices go to ``out/adapter``, too.
     ``tokens``: token shards for ``replay_share``.  Counts: conversations read, trained, held_out,
-    dropped by reason, truncated; tokens, target_tokens, steps, new_tokens, parameters.  Figures:
+    dropped by reason, truncated; tokens, target_tokens, steps, new_tokens, parameters, with LoRA
+    trainable.  Figures:
     ``sft.loss_before`` and ``sft.loss``, nats a target token on the held-out conversations before
     and after.  Raises InputError naming what is wrong.  Started by torchrun, all processes call
     it, and the main one writes.
@@ -93,15 +96,23 @@ def _sft(
     before = world.first(
         lambda: baseline(model, out, lambda: held_out_loss(model, material.held_out, context))
     )
+    turns = never_chatted(source) if config.learn_turns is None else config.learn_turns
+    unmet = speaker.unmet(material.trained, turns) if config.lora else []
+    adapt_model(model, config, unmet)
+    trainable = trained_count(model)
     prepare(model, config, world)
     job = _job(config, model, material, loader, context, out, world)
     write = writing(config, model, Writer(tokenizer, chat=True), world, progress)
     job = replace(job, write=write)
     position = train(job, progress)
-    trained = whole_model(model, world)
+    trained = whole_model(model, world, lambda: blank_model(model, config, unmet)).eval()
     trained.compute_dtype = torch.float32
     after = world.first(lambda: held_out_loss(trained, material.held_out, context))
-    world.first(lambda: _save(trained, source, speaker, out / "model"))
+    world.first(
+        lambda: save_trained(
+            trained, out, config, base=source, beside=partial(_write, speaker, source)
+        )
+    )
     counts = {"tokens": position.tokens, "target_tokens": position.targets, "steps": job.steps}
     return Outcome(
         counts={
@@ -110,6 +121,7 @@ def _sft(
             **position.trouble,
             "new_tokens": len(speaker.added),
             "parameters": model.config.parameters,
+            **({"trainable": trainable} if config.lora else {}),
         },
         figures={
             **{f"sft.{name}_before": value for name, value in before.items()},
@@ -128,7 +140,7 @@ def _job(
     world: World,
 ) -> Training:
     """What the training loop is given."""
-    matrix_rate, other_rate = peak_rates(config, RATES, model.config.width)
+    matrix_rate, other_rate = stage_rates(config, RATES, model.config.width)
     return Training(
         label="sft",
         model=model,
@@ -146,9 +158,8 @@ def _job(
     )
 
 
-def _save(model: Decoder, source: Path, speaker: Speaker, folder: Path) -> None:
-    """Write the model folder, with the tokenizer as it was or as it was taught."""
-    save_model(model, folder)
+def _write(speaker: Speaker, source: Path, folder: Path) -> None:
+    """Write the tokenizer, as it was or as it was taught."""
     copy_tokenizer(source, folder)
     if speaker.added or not speaker.tokenizer.has_template:
         speaker.tokenizer.save(folder)
@@ -179,7 +190,9 @@ def held_out_loss(
 
 def _speaker(config: SftConfig, source: Path, progress: Progress, world: World) -> Speaker:
     """The base model and its tokenizer, with a chat template whose tokens both know."""
-    model = load_model(source).train()
+    # A frozen base needs no more bits than it is stored in; spread weights must be of one type.
+    dtype = "auto" if config.lora and world.size == 1 else "float32"
+    model = load_model(source, dtype=dtype).train()
     try:
         speaker = teach_turns(model, Tokenizer.load(source), progress)
     except InputError as error:

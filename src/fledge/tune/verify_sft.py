@@ -10,7 +10,6 @@ from itertools import islice
 
 import numpy as np
 
-from fledge.core.files import read_json
 from fledge.core.types import Message
 from fledge.data.conversations import Rendered, TemplateError, read_conversations
 from fledge.tokenizer.template import CHAT_TEMPLATE
@@ -21,6 +20,7 @@ from fledge.train.verify.rows import judge_masks
 from fledge.tune.loader import ConversationLoader
 from fledge.tune.material import render_conversation, taught
 from fledge.tune.turns import chat_tokenizer
+from fledge.tune.vocabulary import never_chatted
 
 CONVERSATIONS = 200
 """Read from each file."""
@@ -94,7 +94,7 @@ def stop_token(subject: Subject) -> Check:
     ends = Counter(token for token in last if read.tokenizer.is_special(token))
     stops = subject.model.config.eos_ids
     missed = sorted(set(ends) - set(stops))
-    base = read.extended or _is_base(subject)
+    base = read.extended or (subject.source is not None and never_chatted(subject.source))
     what = f"the model stops at {list(stops)}"
     if missed:
         what += f", not at {missed}: " + ("a base model, sft adds it" if base else "it runs on")
@@ -190,11 +190,3 @@ def _spoken(message: Message) -> str:
         for call in message.tool_calls
     )
     return message.content + calls
-
-
-def _is_base(subject: Subject) -> bool:
-    """Whether the checkpoint says it was pretrained only."""
-    if subject.source is None:
-        return False
-    manifest = subject.source.resolve().parent / "manifest.json"
-    return manifest.is_file() and read_json(manifest).get("stage") == "pretrain"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import torch
+from pathlib import Path
 
 from fledge.core.errors import InputError
+from fledge.core.files import read_json
 from fledge.core.protocols import Progress
+from fledge.data.conversations import Rendered
 from fledge.model.decoder import Decoder
+from fledge.model.token_rows import grow_vocabulary
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.tune.turns import chat_tokenizer
 
@@ -21,13 +24,29 @@ class Speaker:
     tokenizer: Tokenizer
     added: tuple[str, ...] = ()
 
+    def unmet(self, conversations: Iterable[Rendered], every: bool) -> list[int]:
+        """Ids that the base has never read: the added ones, and with ``every`` all special ones.
+
+        Of the special tokens those count that the conversations use.
+        """
+        found = {self.tokenizer.token_id(token) for token in self.added}
+        if every:
+            used = set[int]().union(*(one.ids for one in conversations))
+            found |= {token for token in used if self.tokenizer.is_special(token)}
+        return sorted(found)
+
+
+def never_chatted(source: Path) -> bool:
+    """Whether the checkpoint says that it was pretrained only, so that it has met no turn."""
+    manifest = source.resolve().parent / "manifest.json"
+    return manifest.is_file() and read_json(manifest).get("stage") == "pretrain"
+
 
 def teach_turns(model: Decoder, tokenizer: Tokenizer, progress: Progress) -> Speaker:
     """Model and tokenizer with a chat template all of whose tokens they know.
 
     A tokenizer without a template gets ChatML, and the special tokens of it that it lacks: new
-    rows of the embedding (and output matrix) begin as the
-    mean of the others, so that at first the model writes them as often as an average token.
+    rows of the embedding (and output matrix) begin as the mean of the others.
     """
     if tokenizer.vocab_size > model.config.vocab_size:
         raise InputError(
@@ -42,20 +61,5 @@ def teach_turns(model: Decoder, tokenizer: Tokenizer, progress: Progress) -> Spe
         f"the tokenizer has no chat template: ChatML is used, with {len(missing)} new tokens "
         f"({', '.join(missing)})"
     )
-    return Speaker(with_vocabulary(model, extended.vocab_size), extended, missing)
-
-
-def with_vocabulary(model: Decoder, size: int) -> Decoder:
-    """The model with ``size`` tokens at least; new rows are the mean of the old ones."""
-    before = model.config.vocab_size
-    if size <= before:
-        return model
-    grown = Decoder(model.config.model_copy(update={"vocab_size": size}), model.compute_dtype)
-    weights = model.state_dict()
-    for name in ("embed_tokens.weight", "lm_head.weight"):
-        if name in weights:
-            old = weights[name]
-            mean = old.float().mean(0, keepdim=True).to(old.dtype).expand(size - before, -1)
-            weights[name] = torch.cat([old, mean])
-    grown.load_state_dict(weights)
-    return grown.train(model.training)
+    grow_vocabulary(model, extended.vocab_size)
+    return Speaker(model, extended, missing)
