@@ -104,7 +104,7 @@ def test_prompts_that_are_no_file_are_named(
     code, _, err = call(capsys, *arguments, "--out", str(tmp_path / "o"))
     assert code == 2
     assert "nowhere.jsonl is no file" in err
-    code, _, err = call(capsys, *arguments, "--show-rollouts")
+    code, _, err = call(capsys, *arguments, *SMALL, "--show-rollouts")
     assert code == 2
     assert "nowhere.jsonl does not exist" in err
 

@@ -6,11 +6,11 @@ off before the model is written.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from fledge.engine.handover import APART as APART
 from fledge.model.decoder import Decoder
@@ -40,23 +40,33 @@ def detach_critic(model: Decoder) -> None:
             delattr(model, name)
 
 
+def head_of(model: Decoder) -> nn.Linear:
+    """The value head."""
+    return cast(nn.Linear, model.value_head)
+
+
+def trunk_of(model: Decoder) -> Decoder | None:
+    """The critic's own trunk, or None where it shares the model's."""
+    return cast(Decoder, model.critic) if hasattr(model, "critic") else None
+
+
 def critic_optimizers(
     model: Decoder, config: PpoConfig, matrix_rate: float, other_rate: float
 ) -> list[Optimizer]:
     """The optimizers of the critic's weights."""
-    share = 1.0
+    share, lift = 1.0, HEAD_SHARE
     if config.critic_learning_rate is not None:
-        share = config.critic_learning_rate / matrix_rate
-    head = model.value_head
-    rate = matrix_rate * share * (1.0 if config.critic_learning_rate else HEAD_SHARE)
+        share, lift = config.critic_learning_rate / matrix_rate, 1.0
+    rate = matrix_rate * share * lift
     found: list[Optimizer] = [
-        torch.optim.AdamW(head.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
+        AdamW(head_of(model).parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     ]
     for group in found[0].param_groups:
         group["peak"], group["name"] = rate, "value_head"
-    if hasattr(model, "critic"):
+    trunk = trunk_of(model)
+    if trunk is not None:
         found += build_optimizers(
-            model.critic,
+            trunk,
             config.model_copy(update={"ema": None}),
             matrix_rate=matrix_rate * share,
             other_rate=other_rate * share,
@@ -64,15 +74,15 @@ def critic_optimizers(
     return found
 
 
-def values_of(model: Decoder, batch: Batch, counts: Tensor, states: Tensor) -> Tensor:
+def values_of(model: Decoder, batch: Batch, counts: Tensor, states: Tensor | None) -> Tensor:
     """The value of the state before each target that counts: (N) float32.
 
-    ``states`` (N,D): what the model's own trunk makes of them.
+    ``states`` (N,D): what the model's own trunk makes of them, where that is known.
     """
-    if hasattr(model, "critic"):
-        states = model.critic.hidden(batch.ids, batch.segments)[counts]
-    head = model.value_head
-    values: Tensor = head(states.float()).squeeze(-1)
+    trunk = trunk_of(model)
+    if trunk is not None or states is None:
+        states = (trunk or model).hidden(batch.ids, batch.segments)[counts]
+    values: Tensor = head_of(model)(states.float()).squeeze(-1)
     return values
 
 
@@ -84,9 +94,6 @@ def score_values(model: Decoder, batch: Batch, rows: int) -> Tensor:
         if not piece.weights.any():
             continue
         there = piece.to(model.device)
-        counts = there.weights > 0
-        trunk = model.critic if hasattr(model, "critic") else model
-        states = trunk.hidden(there.ids, there.segments)[counts]
-        values = model.value_head(states.float()).squeeze(-1)
+        values = values_of(model, there, there.weights > 0, None)
         found[number * rows : (number + 1) * rows][piece.weights > 0] = values.cpu()
     return found

@@ -82,7 +82,7 @@ class Experience:
     def save(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write both files of ``path`` (without suffix), each whole or not at all."""
         write_jsonl(path.with_suffix(".jsonl"), rows)
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "ids": self.ids,
             "learnt": self.learnt.astype(np.uint8),
             "lengths": self.lengths,

@@ -22,7 +22,8 @@ def target_logprobs(
     a chunk's logits are computed again when it is its turn, so N x V numbers are never held.
     """
     parts = []
-    for some, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
+    for first in range(0, len(hidden), CHUNK):
+        some, wanted = hidden[first : first + CHUNK], targets[first : first + CHUNK]
         if torch.is_grad_enabled() and len(hidden) > CHUNK:
             part = checkpoint(_chunk, model, some, wanted, temperature, use_reentrant=False)
         else:
