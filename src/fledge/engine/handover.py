@@ -26,6 +26,7 @@ from fledge.engine.runner import Runner
 from fledge.engine.torch_runner import TorchRunner
 from fledge.model.checkpoint import huggingface_name
 from fledge.model.decoder import Decoder
+from fledge.model.lora import lora_layers
 from fledge.tokenizer.tokenizer import Tokenizer
 
 LIVE = Path("the model in training")
@@ -129,11 +130,23 @@ APART = ("critic.", "value_head.")
 
 
 def tensors_of(model: Decoder) -> dict[str, Stored]:
-    """The weights by their Hugging Face names, sharing the memory of those that are float32."""
+    """The weights by their Hugging Face names, sharing the memory of those that are float32.
+
+    Of layers with LoRA the sum.
+    """
+    adapted = lora_layers(model)
+    weights = {f"{name}.weight": layer.merged() for name, layer in adapted.items()}
+    for name, weight in model.named_parameters():
+        if name.startswith(APART):
+            continue
+        layer, _, part = name.rpartition(".base.")
+        if layer in adapted and part == "bias":
+            weights[f"{layer}.bias"] = weight
+        elif not any(name.startswith(f"{one}.") for one in adapted):
+            weights[name] = weight
     return {
         huggingface_name(name): Stored(LIVE, tuple(weight.shape), _numbers(weight))
-        for name, weight in model.named_parameters()
-        if not name.startswith(APART)
+        for name, weight in weights.items()
     }
 
 

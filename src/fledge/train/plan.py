@@ -69,7 +69,7 @@ class Plan:
 
     def values(self) -> dict[str, Any]:
         """Each value by its name, in the order in which they are shown."""
-        decays = {DECAYS[name]: value for name, value in self.weight_decays.items()}
+        decays = {key: self.weight_decays[name] for name, key in DECAYS.items()}
         return {
             **{name: getattr(self.shape, name) for name in SHAPE},
             "parameters": self.shape.parameters,

@@ -15,7 +15,7 @@ from fledge.core.errors import InputError
 from fledge.core.protocols import Progress, Tool
 from fledge.core.run import Outcome
 from fledge.engine.handover import LiveEngine
-from fledge.model.checkpoint import load_model, save_model
+from fledge.model.checkpoint import load_model
 from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.tokenizer import Tokenizer
@@ -25,8 +25,8 @@ from fledge.train.loop import Position, Training, train
 from fledge.train.optimizers import build_optimizers
 from fledge.train.parallel import prepare
 from fledge.train.pretrain import copy_tokenizer
-from fledge.train.rates import peak_rates
 from fledge.train.world import ALONE
+from fledge.tune.adapters import adapt_model, save_trained, stage_rates
 from fledge.tune.critic import attach_critic, critic_optimizers, detach_critic
 from fledge.tune.held_out_rewards import HeldOut, Overfitted, held_out_figures
 from fledge.tune.judging import Judge
@@ -150,6 +150,7 @@ def _reinforce(
         held_out = cast.prompts.held_out[: config.measured]
         measure = partial(held_out_figures, config, players, held_out)
         before = baseline(model, out, measure)
+        adapt_model(model, config)
         prepare(model, config, ALONE)
         batches = RolloutBatches(config, players, cast.prompts, out / ROLLOUTS, progress)
         validate = HeldOut(config, players, batches, held_out, out / "state")
@@ -157,8 +158,8 @@ def _reinforce(
         position = _train(job, validate, batches, progress)
         detach_critic(model)
         after = measure()
-        save_model(model, out / "model")
-        copy_tokenizer(cast.source, out / "model")
+        copied = partial(copy_tokenizer, cast.source)
+        save_trained(model, out, config, base=cast.source, beside=copied)
     return Outcome(
         counts={
             **cast.prompts.counts(),
@@ -221,7 +222,7 @@ def _job(
 
 def _optimizers(config: ReinforceConfig, model: Decoder) -> list[Optimizer]:
     """Those of the model, and of a critic that is made here."""
-    rates = peak_rates(config, RATES, model.config.width)
+    rates = stage_rates(config, RATES, model.config.width)
     optimizers = build_optimizers(model, config, matrix_rate=rates[0], other_rate=rates[1])
     if isinstance(config, PpoConfig):
         trunk = deepcopy(model) if config.critic == "own" else None

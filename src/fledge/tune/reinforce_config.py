@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from fledge.train.config import LoopConfig
+from fledge.tune.config import Adapted
 
 TASK = "task"
 """In a table of rewards: the verifier that a prompt's row names, or else the config."""
@@ -15,7 +15,7 @@ Texts = Annotated[list[str], BeforeValidator(lambda one: [one] if isinstance(one
 """A single text stands for a list of one."""
 
 
-class ReinforceConfig(LoopConfig):
+class ReinforceConfig(Adapted):
     """What GRPO and PPO share: prompts, rewards, rollouts, the clipped loss, what is watched."""
 
     prompts: Texts = Field(default_factory=list)
