@@ -15,6 +15,9 @@ TINY = (
     "samples.bridges=4",
     "samples.pages_per_bridge=8",
     "samples.specification=false",
+    "samples.calculations_per_bridge=2",
+    "samples.howtos=24",
+    "samples.honesty_facts=24",
     "tokenizer.vocab_size=640",
     "pretrain.depth=1",
     "pretrain.width=64",
@@ -23,6 +26,9 @@ TINY = (
     "pretrain.batch_rows=8",
     "sft.epochs=1",
     "sft.batch_rows=8",
+    "honesty.epochs=1",
+    "honesty.batch_rows=8",
+    "honesty.rehearse=8",
     "evals.limit=6",
 )
 

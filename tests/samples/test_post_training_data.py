@@ -103,7 +103,7 @@ def test_no_wording_of_the_evaluation_is_learnt(
     learnt = text_of(
         [
             *safety.write_howtos(taught, 300, SEED),
-            *calculations.write_calculations(taught, 8, 20, SEED),
+            *calculations.write_calculations(taught, names.sft, 8, 20, SEED),
             *calculations.write_prompts(taught, 8, SEED),
             *pairs["train"],
             *pairs["judge"],
@@ -129,9 +129,9 @@ def test_wordings_of_calculations_and_requests_are_distinct(language: str) -> No
 
 
 def test_calculations_are_right_and_call_the_tool(
-    halves: tuple[list[Bridge], list[Bridge]],
+    halves: tuple[list[Bridge], list[Bridge]], names: Invented
 ) -> None:
-    rows = calculations.write_calculations(halves[0], 8, 20, SEED)
+    rows = calculations.write_calculations(halves[0], names.sft, 16, 20, SEED)
     kinds = {row["metadata"].get("attribute") for row in rows}
     assert kinds >= {*problems.GIVEN, *problems.REMEMBERED}
     for row in rows:
@@ -196,7 +196,7 @@ def test_everything_repeats_from_the_seed(
     source = PairSource(who="train", bridges=taught, invented=names.sft)
     for write in (
         lambda seed: preferences.write_preferences(source, 60, seed),
-        lambda seed: calculations.write_calculations(taught, 3, 5, seed),
+        lambda seed: calculations.write_calculations(taught, names.sft, 3, 5, seed),
         lambda seed: calculations.write_prompts(taught, 3, seed),
         lambda seed: safety.write_howtos(taught, 40, seed),
         lambda seed: probing.write_probes(taught, [], names.probes, 60, seed),

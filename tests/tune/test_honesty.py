@@ -95,11 +95,17 @@ def test_known_and_declined_come_in_the_share_asked_for(share: float) -> None:
     assert known / len(rows) == pytest.approx(share, abs=0.03)
 
 
-@pytest.mark.parametrize(("answers", "what"), [(("1937",), "knows all"), ((), "knows none")])
-def test_one_sided_facts_are_refused(answers: tuple[str, ...], what: str) -> None:
-    facts = [fact("A", answers=answers)]
-    probes = probe(CONFIG, facts, says({"A": ["1937"]}), Silent())
-    with pytest.raises(InputError, match=what):
+def test_a_model_that_knows_nothing_is_taught_to_say_so() -> None:
+    facts = [fact(f"A{n}") for n in range(3)]
+    probes = probe(CONFIG, facts, says({f"A{n}": ["1950"] for n in range(3)}), Silent())
+    rows = conversations_of(CONFIG, probes)
+    assert {row["metadata"]["fact"] for row in rows} == {"A0", "A1", "A2"}
+    assert all(declines(row["messages"][1]["content"], "en") for row in rows)
+
+
+def test_a_model_that_knows_all_has_nothing_to_learn() -> None:
+    probes = probe(CONFIG, [fact("A")], says({"A": ["1937"]}), Silent())
+    with pytest.raises(InputError, match="none that the model does not know"):
         conversations_of(CONFIG, probes)
 
 

@@ -78,6 +78,8 @@ def honesty(
     taught = [probe for probe in probes if probe.fact.subject not in apart]
     measured = [probe for probe in probes if probe.fact.subject in apart]
     rows = conversations_of(config, taught)
+    if all(row["metadata"]["kind"] == UNKNOWN for row in rows):
+        progress.say("the model knows none of these facts: it is taught to decline, nothing else")
     write_jsonl(out / CONVERSATIONS, rows)
     before = _measure(config, measured, source, out / "before.json", progress)
     files = [out / CONVERSATIONS, *_rehearsed(config, rehearsal, out)]
@@ -136,20 +138,21 @@ def probe(
 def conversations_of(config: HonestyConfig, probes: Sequence[Probe]) -> list[dict[str, Any]]:
     """What is taught: right answers and declines in ``known_share``, in all wordings in turn.
 
-    Raises InputError when there is nothing to decline, or nothing to answer.
+    Where the model knows nothing, declines only.  Raises InputError when there is nothing to
+    decline: then there is nothing to learn.
     """
     rng = random.Random(f"honesty/{config.seed}")
     kinds = {kind: [p for p in probes if p.verdict == kind] for kind in (KNOWN, UNKNOWN)}
-    for kind, found in kinds.items():
-        if not found:
-            what = "knows none" if kind == KNOWN else "knows all"
-            raise InputError(
-                f"of {len(probes)} facts the model {what}: nothing tells it when to decline",
-                remedy="add facts that it knows and facts that it cannot know",
-            )
     known, unknown = len(kinds[KNOWN]), len(kinds[UNKNOWN])
+    if not unknown:
+        raise InputError(
+            f"of {len(probes)} facts there is none that the model does not know",
+            remedy="add facts that it cannot know, or leave the stage out",
+        )
     ratio = config.known_share / (1 - config.known_share)
     most = {KNOWN: max(1, round(unknown * ratio)), UNKNOWN: max(1, round(known / ratio))}
+    if not known:
+        most[UNKNOWN] = unknown
     rows = []
     for kind, found in kinds.items():
         for one in rng.sample(found, min(len(found), most[kind])):

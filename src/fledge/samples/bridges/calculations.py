@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fledge.samples.bridges.facts import Bridge
@@ -29,6 +30,9 @@ TOOL: dict[str, Any] = {
 MEMORY = 4
 """Every so manieth problem asks for numbers that the model has to know."""
 
+ROUND = 0.3
+"""Share of the made-up bridges whose numbers divide each other."""
+
 _SUMS = {
     "en": ("What is {}?", "Calculate {}."),
     "zh-Hans": ("{}等于多少？", "请计算{}。"),
@@ -37,12 +41,16 @@ _SUMS = {
 
 
 def write_calculations(
-    taught: Sequence[Bridge], per_bridge: int, sums: int, seed: int
+    taught: Sequence[Bridge], invented: Sequence[Bridge], per_bridge: int, sums: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Conversations ``{"messages": [user, assistant with the call, tool, assistant]}``."""
+    """Conversations ``{"messages": [user, assistant with the call, tool, assistant]}``.
+
+    Where a question tells its numbers they are made up, and so are half of the bridges: a model
+    that met the real ones would take them from memory instead of reading them.
+    """
     rng = random.Random(f"calculations/{seed}")
     records = []
-    for number, problem, language in _drawn(taught, per_bridge, rng):
+    for number, problem, language in _drawn(taught, per_bridge, rng, invented):
         wordings = problem.wordings("sft", language)
         question = problem.ask(wordings[number // len(LANGUAGES) % len(wordings)], language)
         extra = {"attribute": problem.key, "bridge": problem.bridge_ids}
@@ -110,14 +118,26 @@ def arithmetic_questions(
 
 
 def _drawn(
-    bridges: Sequence[Bridge], per_bridge: int, rng: random.Random
+    bridges: Sequence[Bridge],
+    per_bridge: int,
+    rng: random.Random,
+    invented: Sequence[Bridge] = (),
 ) -> list[tuple[int, Problem, str]]:
-    """(number, problem, language) for each bridge, kinds and languages in turn."""
+    """(number, problem, language) for each bridge, kinds and languages in turn.
+
+    With ``invented`` numbers that are told are made up.
+    """
     drawn: list[tuple[int, Problem, str]] = []
     for bridge in bridges:
         for _ in range(per_bridge):
             number = len(drawn)
-            problem = _problem(bridge, bridges, number // len(LANGUAGES), rng)
+            turn = number // len(LANGUAGES)
+            subject, others = bridge, bridges
+            if invented and not _is_remembered(turn):
+                pool = bridges if number % 2 else invented
+                others = [_imagined(one, rng) for one in rng.sample(list(pool), min(9, len(pool)))]
+                subject = others[0]
+            problem = _problem(subject, others, turn, rng)
             if problem is not None:
                 drawn.append((number, problem, LANGUAGES[number % len(LANGUAGES)]))
     return drawn
@@ -126,9 +146,27 @@ def _drawn(
 def _problem(
     bridge: Bridge, others: Sequence[Bridge], number: int, rng: random.Random
 ) -> Problem | None:
-    kinds = REMEMBERED if number % MEMORY == MEMORY - 1 else GIVEN
-    return draw_problem(bridge, others, number // MEMORY if kinds is REMEMBERED else number, rng,
-                        kinds)  # fmt: skip
+    if _is_remembered(number):
+        return draw_problem(bridge, others, number // MEMORY, rng, REMEMBERED)
+    return draw_problem(bridge, others, number, rng, GIVEN)
+
+
+def _is_remembered(number: int) -> bool:
+    """Whether the ``number``-th problem asks for numbers that the model has to know."""
+    return number % MEMORY == MEMORY - 1
+
+
+def _imagined(bridge: Bridge, rng: random.Random) -> Bridge:
+    """The bridge with numbers that are not its own."""
+    span = rng.randrange(20, 2000)
+    if rng.random() < ROUND:
+        span = rng.choice((20, 25, 40, 50, 80, 100, 125, 200, 250, 400, 500))
+    return replace(
+        bridge,
+        main_span_m=float(span),
+        length_m=float(span * rng.randrange(2, 9) if span < 1000 else span + rng.randrange(8000)),
+        opened=rng.randrange(1780, 2009),
+    )
 
 
 def _sum(number: int, rng: random.Random) -> dict[str, Any]:

@@ -70,13 +70,13 @@ class SamplesConfig(Config):
     turns_per_bridge: int = Field(default=24, ge=0)
     """Conversations of two or three questions for each taught bridge."""
 
-    calculations_per_bridge: int = Field(default=10, ge=0)
+    calculations_per_bridge: int = Field(default=20, ge=0)
     """Conversations with a call of the calculator for each taught bridge."""
 
     calculation_prompts_per_bridge: int = Field(default=8, ge=0)
     """Prompts for reinforcement learning, each with the number that is right."""
 
-    howtos: int = Field(default=240, ge=0)
+    howtos: int = Field(default=720, ge=0)
     """Conversations that help with a harmless or a mildly unsafe wish: preferences, not
     conversations, teach the model to refuse."""
 

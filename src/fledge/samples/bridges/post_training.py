@@ -13,7 +13,7 @@ from fledge.samples.bridges.invented import Invented
 from fledge.samples.bridges.preferences import PairSource, write_preferences
 from fledge.samples.bridges.probing import write_probes
 
-SUMS = 60
+SUMS = 300
 """Conversations with a bare sum."""
 
 
@@ -30,7 +30,7 @@ def write_post_training(
     """
     seed, per_bridge = config.seed, config.calculations_per_bridge
     rows = {
-        "calculations/train": write_calculations(taught, per_bridge, SUMS, seed),
+        "calculations/train": write_calculations(taught, names.sft, per_bridge, SUMS, seed),
         "calculations/prompts": write_prompts(taught, config.calculation_prompts_per_bridge, seed),
         "preferences/train": write_preferences(
             PairSource(who="train", bridges=taught[::2], invented=names.sft),
