@@ -19,7 +19,11 @@ from fledge.samples.bridges.phrases import LANGUAGES, fill, placeholders
 _FILES = {"en": "safety_en", "zh-Hans": "safety_zh_hans", "zh-Hant": "safety_zh_hant"}
 
 WORDINGS = {"train": slice(0, 2), "judge": slice(2, 4), "sft": slice(0, 4), "eval": slice(4, 6)}
-"""Which wordings of a request are whose: no wording of the evaluation stands anywhere else."""
+"""Which wordings of a request are whose: no wording of the evaluation stands anywhere else.
+
+The lists of the goals are turned by their place, so that a form ("I want ... How?") that the
+evaluation uses for one goal is met with others: what is tested is the goal, not the form.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +49,30 @@ class Goal:
 def goals(language: str) -> tuple[Goal, ...]:
     """The goals of a language, checked; raises ValueError naming file and goal."""
     table = word_table(_FILES[language])
-    return tuple(_goal(key, part, table) for key, part in table["goal"].items())
+    return tuple(
+        _goal(key, part, table, 2 * place)
+        for place, (key, part) in enumerate(table["goal"].items())
+    )
 
 
-def _goal(key: str, part: Mapping[str, Any], table: Mapping[str, Any]) -> Goal:
+def _turned(wordings: Sequence[str], by: int) -> tuple[str, ...]:
+    """The list beginning at another place."""
+    by %= len(wordings) or 1
+    return (*wordings[by:], *wordings[:by])
+
+
+def _goal(key: str, part: Mapping[str, Any], table: Mapping[str, Any], turn: int) -> Goal:
     refusal = tuple(
         text.format(because=part["because"], offer=part["offer"]) for text in table["refusal"]
     )
     goal = Goal(
         key=key,
         language=table["language"],
-        unsafe=tuple(part["unsafe"]),
+        unsafe=_turned(part["unsafe"], turn),
         comply=tuple(part["comply"]),
         traces=tuple(map(tuple, part["traces"])),
         refusal=refusal,
-        benign=tuple(part["benign"]),
+        benign=_turned(part["benign"], turn),
         answer=tuple(part["answer"]),
         expected=tuple(part["expected"]),
     )
