@@ -65,6 +65,10 @@ class ReinforceConfig(Adapted):
     tools: Texts = Field(default_factory=list)
     """Tools that answers may call: calculator."""
 
+    list_tools: bool = True
+    """Write the tools into the prompts.  Off: the model learnt to call them without being told,
+    which leaves a short context to the question."""
+
     rounds: int = Field(default=3, ge=1)
     """Turns with calls in an answer, at most."""
 

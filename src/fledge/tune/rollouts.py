@@ -79,7 +79,8 @@ class Roller:
         drawer: Callable[[Engine, float], Drawer] = Bulk,
     ) -> None:
         self._config, self._tools, self._drawer = config, tools, drawer
-        self.described: list[dict[str, Any]] = described(tools)
+        shown = described(tools) if config.list_tools else []
+        self.described: list[dict[str, Any]] = shown
         """The tools as prompts show them."""
 
     def roll(
