@@ -11,7 +11,7 @@ def test_hand_values() -> None:
     stated, true = [0.9, 0.9, 0.6, 0.1], [True, False, True, False]
     assert brier(stated, true) == pytest.approx((0.01 + 0.81 + 0.16 + 0.01) / 4)
     curve = reliability(stated, true)
-    assert [(one.statements, round(one.stated, 3), one.found) for one in curve] == [
+    assert [(one.size, round(one.stated, 3), one.found) for one in curve] == [
         (1, 0.1, 0.0),
         (1, 0.6, 1.0),
         (2, 0.9, 0.5),

@@ -70,7 +70,7 @@ def test_a_checkpoint_trained_on_is_compared_with_itself(tmp_path: Path) -> None
     made = training_section(read_run(tmp_path))
     assert made is not None
     assert "Held-out conversations" in made
-    assert "留出对话" in made
+    assert "留出数据" in made
     for cell in ("2.0000", "1.5000", "-25.0 %"):
         assert f">{cell}</td>" in made
     assert "Held-out" not in section(tmp_path / "fresh", metrics=METRICS)
@@ -106,3 +106,21 @@ def test_figures_of_older_runs_and_torn_files_are_shown_as_far_as_they_go(tmp_pa
     assert "waiting" not in made
     write_text(tmp_path / "pretrain/logs/spikes.jsonl", '{"step": 5, "rew')
     assert training_section(read_run(tmp_path))
+
+
+def test_preferences_show_what_became_of_both_answers(tmp_path: Path) -> None:
+    place = StageFolder(tmp_path, "dpo")
+    place.begin("key")
+    told = {"accuracy": 0.8, "margin": 0.3, "logp_chosen": -9.0, "logp_rejected": -12.0}
+    write_jsonl(place.partial / "loss.jsonl", LOSSES)
+    write_jsonl(place.partial / "logs" / "metrics.jsonl", [{"step": 1, **told}])
+    write_jsonl(place.partial / "validation.jsonl", [{"step": 1, "loss": 0.6, **told}])
+    figures = {"dpo.accuracy_before": 0.5, "dpo.accuracy": 0.75}
+    place.finish("dpo", Config(), {}, Outcome(figures=figures), 2.0)
+    made = training_section(read_run(tmp_path))
+    assert made is not None
+    for title in ("Preference accuracy", "Reward margin", "Chosen answers", "Rejected answers"):
+        assert f"<b>{title}</b>" in made
+    assert "偏好准确率" in made
+    for cell in ("0.5000", "0.7500", "+50.0 %"):
+        assert f">{cell}</td>" in made

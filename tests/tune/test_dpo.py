@@ -36,7 +36,7 @@ from fledge.tune.reference import Reference
 from fledge.tune.segments import count_segments
 from pico_model import write_pico_model
 from pico_pairs import SMALL, polite_pairs, write_rows
-from pico_runs import StopsAt
+from pico_runs import Listening, StopsAt
 
 RESULT = ("model/model.safetensors", "loss.jsonl", "validation.jsonl")
 
@@ -128,14 +128,9 @@ def test_what_teaches_nothing_is_left_out_and_counted(base: Path, tmp_path: Path
         {"prompt": "a?", "chosen": "b", "rejected": " "},
         {"prompt": "why? " * 300, "chosen": "b", "rejected": "c"},
     ]
-    lines: list[str] = []
-
-    class Listening(Silent):
-        def say(self, line: str) -> None:
-            lines.append(line)
-
     file = write_rows(tmp_path / "p.jsonl", rows)
-    done = run(base, file, tmp_path / "out", Listening(), held_out=0)
+    heard = Listening()
+    done = run(base, file, tmp_path / "out", heard, held_out=0)
     assert {k: v for k, v in done.counts.items() if "drop" in k or "cut" in k} == {
         "dropped_identical": 1,
         "dropped_empty": 1,
@@ -144,7 +139,7 @@ def test_what_teaches_nothing_is_left_out_and_counted(base: Path, tmp_path: Path
     }
     assert done.counts["trained"] == 1
     assert "dpo.loss" not in done.figures
-    assert any("1 have two answers that read the same" in line for line in lines)
+    assert any("1 have two answers that read the same" in line for line in heard.lines)
     cut = run(base, file, tmp_path / "cut", held_out=0, overlong="truncate")
     assert (cut.counts["trained"], cut.counts["truncated"]) == (2, 1)
     with pytest.raises(InputError, match=r"p\.jsonl:4: \d+ tokens, .* may have 96"):
@@ -300,6 +295,7 @@ def test_a_batch_that_is_no_number_is_skipped(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside torch.compile
 @pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
 @pytest.mark.parametrize("loss", ["dpo", "kto", "orpo"])
 def test_generated_code_computes_the_same(base: Path, pairs: Path, loss: str) -> None:
@@ -320,9 +316,10 @@ def test_generated_code_computes_the_same(base: Path, pairs: Path, loss: str) ->
         loader, make = KtoLoader(loader, others, model), kto_objective
     tally = Tally(model.device)
     objective, batch = make(config, loader.most, tally), loader[0]
-    assert count_segments(batch) > 8
-    fast = compiled(objective, model, batch, Silent())
-    assert fast is not None
+    assert count_segments(batch) >= 8
+    heard = Listening()
+    fast = compiled(objective, model, batch, heard)
+    assert fast is not None, heard.lines
     found = []
     for compute in (objective, fast):
         tally.figures()

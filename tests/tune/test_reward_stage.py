@@ -57,7 +57,7 @@ def test_it_learns_which_answer_is_better(trained: tuple[Path, Outcome]) -> None
     assert 0 <= figures["reward.brier"] < 0.25
     assert abs(figures["reward.score_mean"]) < figures["reward.score_deviation"]
     curve = json.loads((out / "calibration.json").read_text())["bins"]
-    assert sum(one["count"] for one in curve) == done.counts["held_out"]
+    assert sum(one["size"] for one in curve) == done.counts["held_out"]
     model = RewardModel.load(out)
     assert model.score(ASKED, "It is 71.") > model.score(ASKED, "Who knows? 490")
 

@@ -11,7 +11,8 @@ class Bin(NamedTuple):
 
     low: float
     high: float
-    statements: int
+    size: int
+    """How many."""
     stated: float
     """Their mean probability."""
     found: float
@@ -36,7 +37,7 @@ def reliability(stated: Sequence[float], true: Sequence[bool], *, bins: int = 10
         Bin(
             low=number / bins,
             high=(number + 1) / bins,
-            statements=len(inside),
+            size=len(inside),
             stated=sum(p for p, _ in inside) / len(inside),
             found=sum(t for _, t in inside) / len(inside),
         )
@@ -46,8 +47,8 @@ def reliability(stated: Sequence[float], true: Sequence[bool], *, bins: int = 10
 
 
 def calibration_error(curve: Sequence[Bin]) -> float:
-    """Expected calibration error: mean |stated - found|, by count (arXiv:1706.04599, eq. 5)."""
-    total = sum(one.statements for one in curve)
+    """Expected calibration error: mean |stated - found|, by size (arXiv:1706.04599, eq. 5)."""
+    total = sum(one.size for one in curve)
     if not total:
         raise ValueError("a score needs at least one statement")
-    return sum(one.statements * abs(one.stated - one.found) for one in curve) / total
+    return sum(one.size * abs(one.stated - one.found) for one in curve) / total

@@ -10,15 +10,29 @@ from fledge.report.html import Html, Number, element, join, table, term
 from fledge.report.svg import Event, Series, line_chart, smooth
 from fledge.report.words import CURVES, STAGES, count, duration, size
 
-TRAINING = ("pretrain", "sft", "honesty", "dpo", "grpo", "ppo")
+TRAINING = ("pretrain", "sft", "honesty", "reward", "dpo", "grpo", "ppo")
 HELD_OUT = {
-    "loss": ("Held-out conversations, nats a target token", "留出对话，每目标词元的损失"),
+    "loss": ("Held-out conversations or pairs, loss", "留出数据的损失"),
+    "accuracy": ("Held-out pairs, rightly judged", "留出偏好对的准确率"),
+    "prefers": ("Held-out pairs, likelier a token", "留出偏好对，更可能的回答"),
+    "logp_chosen": ("Chosen answers, log-probability", "优选回答的对数概率"),
+    "logp_rejected": ("Rejected answers, log-probability", "劣选回答的对数概率"),
     "bits_per_byte": ("Held-out text, bits per byte", "留出文本，每字节比特数"),
 }
 """Figures measured before and after a checkpoint is trained on: key -> label, in Chinese."""
 
 SAMPLED = 4
 """Steps whose samples are shown."""
+
+PREFERENCES = (
+    "accuracy",
+    "margin",
+    "reward_chosen",
+    "reward_rejected",
+    "logp_chosen",
+    "logp_rejected",
+)
+"""Curves of the stages that learn from preferences."""
 
 MOST_SPIKES = 12
 """Rows of the table of skipped batches."""
@@ -42,6 +56,8 @@ def _training(stage: StageFiles) -> Html | None:
     events = [Event(float(row["step"]), _what(row)) for row in spikes if _is_number(row, "step")]
     validation = stage.rows("validation.jsonl")
     charts = [_loss_chart(losses, validation, events), *_validation_chart(validation)]
+    for key in PREFERENCES:
+        charts += _preference_chart(measured, validation, key)
     for key in ("lr", "grad_norm", "tokens_per_second", "mfu"):
         charts += _measured_chart(measured, key, events)
     return join(
@@ -88,6 +104,16 @@ def _validation_chart(validation: Rows) -> list[Html]:
         return []
     series = [Series(name="held-out text", points=points, colour=2, dots=True)]
     return [_chart("bits_per_byte", series)]
+
+
+def _preference_chart(measured: Rows, validation: Rows, key: str) -> list[Html]:
+    """A figure of pairs: of those that are learnt, and of those held out."""
+    series = [
+        Series(name="training", points=_points(measured, "step", key), colour=3),
+        Series(name="held out", points=_points(validation, "step", key), colour=2, dots=True),
+    ]
+    drawn = [one for one in series if one.points]
+    return [_chart(key, drawn)] if drawn else []
 
 
 def _measured_chart(measured: Rows, key: str, events: Sequence[Event]) -> list[Html]:
