@@ -21,6 +21,7 @@ from fledge.core.protocols import Silent
 from fledge.core.run import Outcome
 from fledge.model.checkpoint import load_model
 from fledge.model.decoder import Decoder
+from fledge.model.lora_checkpoint import load_lora
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.compile import compiled, has_compiler
 from fledge.train.world import ALONE
@@ -119,6 +120,19 @@ def _log_prob(model: Decoder, answer: Any) -> float:
         logits = model(ids)[0, :-1].log_softmax(-1)
     picked = logits.gather(-1, ids[0, 1:, None]).squeeze(-1)
     return float(picked[torch.tensor(answer.mask[1:])].sum())
+
+
+def test_small_matrices_learn_and_the_frozen_model_is_the_reference(
+    base: Path, pairs: Path, tmp_path: Path
+) -> None:
+    outcome = run(base, pairs, tmp_path / "out", lora={"rank": 4}, learning_rate=0.01)
+    assert outcome.figures["dpo.margin_before"] == pytest.approx(0, abs=1e-4)
+    assert outcome.figures["dpo.margin"] > 0.1
+    adapted, merged = load_model(base), load_model(tmp_path / "out" / "model")
+    load_lora(adapted, tmp_path / "out" / "adapter")
+    ids = torch.arange(5, 40)[None]
+    with torch.no_grad():
+        assert (merged(ids) - adapted(ids)).abs().max() <= 1e-4
 
 
 def test_what_teaches_nothing_is_left_out_and_counted(base: Path, tmp_path: Path) -> None:

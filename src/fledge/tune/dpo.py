@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fledge.core.protocols import Progress, Silent
 from fledge.core.run import Outcome
-from fledge.model.checkpoint import save_model
 from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
 from fledge.train.device import arithmetic, choose_device
@@ -19,9 +19,8 @@ from fledge.train.loop import Training, train
 from fledge.train.optimizers import build_optimizers
 from fledge.train.parallel import gathered, prepare, whole_model
 from fledge.train.prefetch import AHEAD
-from fledge.train.pretrain import copy_tokenizer
-from fledge.train.rates import peak_rates
 from fledge.train.world import World, join_world
+from fledge.tune.adapters import adapt_model, blank_model, save_trained, stage_rates
 from fledge.tune.groups import Group, row_for
 from fledge.tune.held_out import exactly, interval, log_probs_of_groups, preference_figures
 from fledge.tune.kto import KtoLoader, mismatched
@@ -32,7 +31,7 @@ from fledge.tune.preference_config import DpoConfig
 from fledge.tune.preference_objective import Tally, kto_objective, preference_objective
 from fledge.tune.reference import Reference
 from fledge.tune.segments import count_segments
-from fledge.tune.speaker import open_speaker
+from fledge.tune.speaker import open_speaker, write_tokenizer
 from fledge.tune.vocabulary import Speaker
 
 RATES = {"muon": (0.0005, 0.0002), "adamw": (0.0001, 0.0001)}
@@ -90,10 +89,14 @@ def _dpo(
     row = row_for([*material.trained, *material.held_out], 2 * context, min(context, LEAST_ROW))
     reference = Reference(model, out / "state" / "reference", row, world)
     lesson = _lesson(config, material, speaker, context, reference, progress)
+    unmet = speaker.unmet((), every=False) if config.lora else []
+    adapt_model(model, config, unmet)
     prepare(model, config, world)
     position = train(_job(config, model, lesson, out, world), progress)
-    trained = whole_model(model, world)
-    world.first(lambda: _save(trained, source, speaker, out / "model"))
+    trained = whole_model(model, world, lambda: blank_model(model, config, unmet)).eval()
+    figures = world.first(lambda: _figures(config, trained, lesson))
+    beside = partial(write_tokenizer, speaker, source)
+    world.first(lambda: save_trained(trained, out, config, base=source, beside=beside))
     counts = {"tokens": position.tokens, "target_tokens": position.targets, "steps": position.step}
     return Outcome(
         counts={
@@ -103,7 +106,7 @@ def _dpo(
             "new_tokens": len(speaker.added),
             "parameters": model.config.parameters,
         },
-        figures=world.first(lambda: _figures(config, trained, lesson)),
+        figures=figures,
     )
 
 
@@ -144,7 +147,7 @@ def _lesson(
 
 def _job(config: DpoConfig, model: Decoder, lesson: Lesson, out: Path, world: World) -> Training:
     """What the training loop is given."""
-    matrix_rate, other_rate = peak_rates(config, RATES, model.config.width)
+    matrix_rate, other_rate = stage_rates(config, RATES, model.config.width)
     tally, one_by_one = Tally(model.device, world), config.loss == "kto"
     make = kto_objective if one_by_one else preference_objective
     shown = lesson.held_out[:MEASURED]
@@ -166,14 +169,6 @@ def _job(config: DpoConfig, model: Decoder, lesson: Lesson, out: Path, world: Wo
         ahead=0 if one_by_one else AHEAD,
         world=world,
     )
-
-
-def _save(model: Decoder, source: Path, speaker: Speaker, folder: Path) -> None:
-    """Write the model folder, with the tokenizer as it was or as it was taught."""
-    save_model(model, folder)
-    copy_tokenizer(source, folder)
-    if speaker.added or not speaker.tokenizer.has_template:
-        speaker.tokenizer.save(folder)
 
 
 def _figures(config: DpoConfig, model: Decoder, lesson: Lesson) -> dict[str, float]:

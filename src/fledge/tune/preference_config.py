@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from fledge.core.config import Config
 from fledge.train.config import LoopConfig
+from fledge.tune.config import Adapted
 
 
 def _as_list(value: Any) -> Any:
@@ -104,7 +105,7 @@ class PairConfig(LoopConfig):
         return self
 
 
-class DpoConfig(PreferenceLoss, PairConfig):
+class DpoConfig(PreferenceLoss, PairConfig, Adapted):
     """The stage ``[dpo]``: a model that prefers what people prefer.
 
     The reference is the model that the stage starts from.

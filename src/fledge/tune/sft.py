@@ -17,18 +17,16 @@ from fledge.core.protocols import Progress, Silent
 from fledge.core.run import Outcome
 from fledge.data.conversations import Rendered
 from fledge.engine.handover import Writer
-from fledge.model.checkpoint import load_model
 from fledge.model.decoder import Decoder
 from fledge.model.locate import find_checkpoint
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.train.baseline import baseline
-from fledge.train.device import arithmetic, choose_device, set_arithmetic
+from fledge.train.device import arithmetic, choose_device
 from fledge.train.loader import PackedLoader
 from fledge.train.loop import Training, train
 from fledge.train.objective import cross_entropy, token_losses
 from fledge.train.optimizers import build_optimizers
 from fledge.train.parallel import gathered, prepare, whole_model
-from fledge.train.pretrain import copy_tokenizer
 from fledge.train.samples import writing
 from fledge.train.shards import TokenShards
 from fledge.train.start import TOKENIZER
@@ -39,7 +37,8 @@ from fledge.tune.config import SftConfig
 from fledge.tune.loader import ConversationLoader
 from fledge.tune.material import Material, gather, row_length
 from fledge.tune.neftune import noisy
-from fledge.tune.vocabulary import Speaker, never_chatted, teach_turns
+from fledge.tune.speaker import open_speaker, write_tokenizer
+from fledge.tune.vocabulary import never_chatted
 
 RATES = {"muon": (0.005, 0.002), "adamw": (0.001, 0.001)}
 """Peak rates of the layers' matrices and of the rest, at width 256."""
@@ -85,7 +84,9 @@ def _sft(
     world: World,
 ) -> Outcome:
     source = find_checkpoint(base)
-    speaker = _speaker(config, source, progress, world)
+    # A frozen base needs no more bits than it is stored in; spread weights must be of one type.
+    dtype = "auto" if config.lora and world.size == 1 else "float32"
+    speaker = open_speaker(config, source, progress, world, dtype)
     model, tokenizer = speaker.model, speaker.tokenizer
     context = row_length(config, model.config.context)
     material = gather(config, conversations, tokenizer, context, progress)
@@ -110,7 +111,7 @@ def _sft(
     after = world.first(lambda: held_out_loss(trained, material.held_out, context))
     world.first(
         lambda: save_trained(
-            trained, out, config, base=source, beside=partial(_write, speaker, source)
+            trained, out, config, base=source, beside=partial(write_tokenizer, speaker, source)
         )
     )
     counts = {"tokens": position.tokens, "target_tokens": position.targets, "steps": job.steps}
@@ -158,13 +159,6 @@ def _job(
     )
 
 
-def _write(speaker: Speaker, source: Path, folder: Path) -> None:
-    """Write the tokenizer, as it was or as it was taught."""
-    copy_tokenizer(source, folder)
-    if speaker.added or not speaker.tokenizer.has_template:
-        speaker.tokenizer.save(folder)
-
-
 def held_out_loss(
     model: Decoder, held_out: Sequence[Rendered], context: int, world: World = ALONE
 ) -> dict[str, float]:
@@ -186,21 +180,6 @@ def held_out_loss(
             targets += float(batch.weights.sum())
     nats, targets = world.sums(nats, targets)
     return {"loss": nats / targets}
-
-
-def _speaker(config: SftConfig, source: Path, progress: Progress, world: World) -> Speaker:
-    """The base model and its tokenizer, with a chat template whose tokens both know."""
-    # A frozen base needs no more bits than it is stored in; spread weights must be of one type.
-    dtype = "auto" if config.lora and world.size == 1 else "float32"
-    model = load_model(source, dtype=dtype).train()
-    try:
-        speaker = teach_turns(model, Tokenizer.load(source), progress)
-    except InputError as error:
-        raise InputError(f"{source}: {error.message}", remedy=error.remedy) from None
-    device = choose_device(config)
-    set_arithmetic(speaker.model, config, device, world)
-    speaker.model.to(device)
-    return speaker
 
 
 def _ends(model: Decoder, tokenizer: Tokenizer, material: Material) -> dict[str, Any]:
