@@ -347,3 +347,17 @@ def test_generated_code_computes_the_same(base: Path, pairs: Path, loss: str) ->
     assert told == pytest.approx(figures, rel=1e-4)
     for name, gradient in gradients.items():
         torch.testing.assert_close(theirs[name], gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_real_pairs_raise_the_preference_of_a_real_base(fledge_data: Path, tmp_path: Path) -> None:
+    """tinystories-656k on polite and impolite answers to the same instructions."""
+    base = fledge_data / "checkpoints" / "tinystories-656k"
+    file = fledge_data / "rasbt_instruction" / "instruction-data-with-preference.jsonl.zst"
+    changes = {"context": 256, "batch_rows": 8, "threads": 1, "precision": "fp32", "held_out": 0.3}
+    done = run(base, file, tmp_path / "out", epochs=1, learning_rate=None, **changes)
+    assert (done.counts["pairs"], done.counts["dropped_identical"]) == (1100, 6)
+    assert done.counts["new_tokens"] == 6
+    assert done.figures["dpo.accuracy_low"] > 0.6
+    assert done.figures["dpo.logp_chosen"] > done.figures["dpo.logp_chosen_before"]

@@ -198,3 +198,16 @@ def test_steps_that_do_not_fit_are_counted_or_refused(base: Path, tmp_path: Path
     odd = write_rows(tmp_path / "odd.jsonl", [{"prompt": "a?", "completions": ["b"], "labels": []}])
     with pytest.raises(InputError, match=r"odd\.jsonl:1: 1 'completions' and 0 'labels'"):
         run(base, odd, tmp_path / "no", kind="steps")
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_real_pairs_teach_a_real_base_to_judge(fledge_data: Path, tmp_path: Path) -> None:
+    """tinystories-656k on polite and impolite answers to the same instructions."""
+    base = fledge_data / "checkpoints" / "tinystories-656k"
+    file = fledge_data / "rasbt_instruction" / "instruction-data-with-preference.jsonl.zst"
+    changes = {"context": 256, "batch_rows": 8, "threads": 1, "precision": "fp32", "held_out": 0.3}
+    done = run(base, file, tmp_path / "out", epochs=1, learning_rate=None, **changes)
+    assert done.counts["pairs"] == 1100
+    assert done.figures["reward.accuracy_low"] > 0.55
+    assert done.figures["reward.brier"] < 0.25
