@@ -357,14 +357,15 @@ def test_gradients_of_a_and_b_are_the_closed_form() -> None:
 def test_at_full_rank_it_comes_near_full_fine_tuning(
     base: Path, conversations: Path, tmp_path: Path
 ) -> None:
-    """Same batches, all matrices of the layers at full rank: the held-out losses meet."""
-    changes: dict[str, Any] = {"steps": 120, "optimizer": "adamw"}
+    """Same batches: rank 1 stays far behind, full rank (64 of 64) ends beside it."""
+    changes: dict[str, Any] = {"steps": 120, "optimizer": "adamw", "learning_rate": 0.008}
     low = run(base, conversations, tmp_path / "low", lora={"rank": 1, "alpha": 2}, **changes)
     high = run(base, conversations, tmp_path / "high", lora={"rank": 64, "alpha": 64}, **changes)
-    full = run(base, conversations, tmp_path / "full", lora=None, learning_rate=0.003, **changes)
+    changes["learning_rate"] = 0.002
+    full = run(base, conversations, tmp_path / "full", lora=None, **changes)
     losses = [outcome.figures["sft.loss"] for outcome in (low, high, full)]
-    assert losses[1] < losses[0]
-    assert abs(losses[1] - losses[2]) < 0.35 * abs(losses[0] - losses[2]) + 0.05
+    assert losses[0] > losses[2] + 1
+    assert abs(losses[1] - losses[2]) < 0.2 * (losses[0] - losses[2])
 
 
 def test_dropout_is_for_training_only(base: Path, conversations: Path, tmp_path: Path) -> None:
@@ -408,18 +409,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory as Linux tells it")
 def test_peak_memory_is_below_full_fine_tuning(conversations: Path, tmp_path: Path) -> None:
-    """A model of 40 MB in small rows: full fine-tuning has gradients and states of that size."""
-    folder = write_pico_model(tmp_path / "run", stage="pretrain") / "model"
+    """A model of 170 MB in small rows: full fine-tuning has gradients and states of that size."""
+    folder = write_pico_model(tmp_path / "run", stage="sft") / "model"
     size = Tokenizer.load(folder).vocab_size
-    save_model(Decoder(derive(4, size, 96, width=448, heads=7, ffn=1024)).initialize(0), folder)
+    save_model(Decoder(derive(6, size, 96, width=768, heads=12, ffn=2048)).initialize(0), folder)
     peaks = {}
     for kind, changes in {"full": {"lora": None}, "lora": {}, "nf4": KINDS["nf4"]}.items():
-        values = {**SMALL, "steps": 3, "batch_rows": 1, "threads": 1, "optimizer": "adamw"}
-        values = json.dumps({**values, "max_rewinds": 0, **changes})
+        fields = {"steps": 2, "batch_rows": 1, "threads": 1, "optimizer": "adamw", "held_out": 0}
+        values = json.dumps({**SMALL, **fields, "max_rewinds": 0, **changes})
         arguments = [values, str(folder), str(conversations), str(tmp_path / kind)]
         done = subprocess.run(
             [sys.executable, "-c", MEMORY, *arguments], capture_output=True, text=True, check=True
         )
         peaks[kind] = int(done.stdout.split()[-1])
-    assert peaks["lora"] < 0.8 * peaks["full"], peaks
-    assert peaks["nf4"] < 0.8 * peaks["full"], peaks
+    assert peaks["lora"] < 0.7 * peaks["full"], peaks
+    assert peaks["nf4"] < 0.7 * peaks["full"], peaks

@@ -141,13 +141,15 @@ def merge_lora(model: nn.Module) -> list[str]:
     So do rows of tokens that learnt beside them.  A quantized base becomes a float32 ``Linear``,
     so that the sum keeps its bits: quantize again when wanted.  Returns the names of the layers.
     """
-    layers = lora_layers(model)
-    for name, layer in layers.items():
+    names = list(lora_layers(model))
+    for name in names:  # one by one: the old matrices go as the new ones come
+        layer = model.get_submodule(name)
+        assert isinstance(layer, LoraLinear)
         replace_module(model, name, _plain(layer))
     merge_rows(model)
-    if layers:
+    if names:
         model.requires_grad_(True)
-    return list(layers)
+    return names
 
 
 def remove_lora(model: nn.Module) -> list[str]:
