@@ -66,7 +66,9 @@ def build_optimizers(
     their product, and a step that is orthogonal in each of them is none in it.  With
     ``config.ema`` the last one keeps the average.
     """
-    decays, batch_tokens = weight_decays(config), config.batch_rows * model.config.context
+    batch_tokens = config.batch_rows * model.config.context
+    # A and B decay towards the base model, and only when asked to.
+    decays = {**weight_decays(config), "adapters": config.weight_decay or 0.0}
     described: list[dict[str, Any]] = [
         {
             "name": name,

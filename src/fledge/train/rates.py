@@ -77,7 +77,6 @@ def weight_decays(config: LoopConfig) -> dict[str, float]:
     decay = DECAYS[config.optimizer]
     return {
         "matrices": decay if config.weight_decay is None else config.weight_decay,
-        "adapters": config.weight_decay or 0.0,  # towards the base model
         "embedding": config.embedding_weight_decay,
         "output": config.output_weight_decay,
         "vectors": config.vector_weight_decay,
