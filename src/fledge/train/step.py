@@ -39,7 +39,7 @@ def update(
     loss = _gradients(job, objective, batch, position)
     norm = clip_gradients(job.model.parameters(), job.config.clip)
     fault = find_fault(loss, norm, position.recent, job.config.spike_sigma)
-    if fault is None:
+    if fault is None and norm > 0:  # momentum would carry on what nothing speaks for
         set_rate(job.optimizers, rate)
         for optimizer in job.optimizers:
             optimizer.step()
