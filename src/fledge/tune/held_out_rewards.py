@@ -13,8 +13,8 @@ from fledge.model.decoder import Decoder
 from fledge.train.device import choose_micro_rows
 from fledge.tune.critic import APART
 from fledge.tune.experience import Experience, lay_out
-from fledge.tune.logprobs import score_batch
 from fledge.tune.losses.policy import kl_estimate
+from fledge.tune.policy_log_probs import score_batch
 from fledge.tune.prompts import Prompt
 from fledge.tune.reinforce_batches import Players, RolloutBatches, distinct_tokens
 from fledge.tune.reinforce_config import ReinforceConfig

@@ -21,10 +21,10 @@ from fledge.tune.credit import credit_groups, credit_tokens, token_weights
 from fledge.tune.critic import score_values
 from fledge.tune.experience import Experience, lay_out
 from fledge.tune.judging import Judge, Judged
-from fledge.tune.logprobs import score_batch
 from fledge.tune.losses.advantages import has_signal, overlong_penalty
 from fledge.tune.losses.kl import adapted_weight
 from fledge.tune.losses.policy import kl_estimate
+from fledge.tune.policy_log_probs import score_batch
 from fledge.tune.prompts import PromptSet, PromptStream
 from fledge.tune.reinforce_config import GrpoConfig, PpoConfig, ReinforceConfig
 from fledge.tune.rollouts import Answered, Roller

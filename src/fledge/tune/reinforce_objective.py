@@ -12,7 +12,6 @@ from fledge.train.batch import Batch
 from fledge.train.objective import Objective
 from fledge.tune.critic import values_of
 from fledge.tune.experience import CHANNELS
-from fledge.tune.logprobs import target_logprobs
 from fledge.tune.losses.policy import (
     is_clipped,
     kl_estimate,
@@ -20,6 +19,7 @@ from fledge.tune.losses.policy import (
     summed_by_answer,
     value_loss,
 )
+from fledge.tune.policy_log_probs import target_logprobs
 from fledge.tune.reinforce_config import GrpoConfig, PpoConfig, ReinforceConfig
 
 

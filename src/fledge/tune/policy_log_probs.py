@@ -1,4 +1,7 @@
-"""Hidden states in, log-probability of each target and entropy out: logits a chunk at a time."""
+"""Hidden states in, log-probability of each drawn token and entropy out: logits a chunk at a time.
+
+Of what tokens are drawn from, at a temperature; ``log_probs`` is for what preferences compare.
+"""
 
 from __future__ import annotations
 
