@@ -16,14 +16,13 @@ from fledge.client.completer import Completer
 from fledge.client.room import stream_in_room
 from fledge.core.protocols import ChatModel, Delta, Reply
 from fledge.engine.errors import ContextLengthError
+from fledge.server.adapter_requests import AdapterName, AdapterRequest
 from fledge.server.config import ServerConfig
 from fledge.server.desk import Desk
 from fledge.server.errors import ApiError, answer_error, as_api_error, too_long
 from fledge.server.page import page_routes
 from fledge.server.reading import ClientGone, check_key, client_of, read_body, unless_gone
 from fledge.server.schema import (
-    AdapterName,
-    AdapterRequest,
     ChatRequest,
     CompletionRequest,
     GenerationRequest,
