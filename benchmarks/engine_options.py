@@ -1,4 +1,4 @@
-"""What options of a request cost or gain: structure, inspection, prompt lookup, smaller weights.
+"""What options of a request cost or gain: structure, adapters, prompt lookup, smaller weights.
 
     python benchmarks/engine_options.py --like MODEL [--size 8M|90M] [--text FILE] [--json]
 
@@ -16,6 +16,7 @@ import json
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ from engine import write_model
 from fledge.engine.chain.settings import Settings
 from fledge.engine.engine import Engine
 from fledge.engine.loading import load_engine
+from fledge.model.checkpoint import load_model
+from fledge.model.lora import add_lora, lora_state
+from fledge.model.lora_checkpoint import save_lora
+from fledge.model.lora_config import LoraConfig
 
 DRAWN, ROUNDS = 128, 5
 FAR = {"type": "array", "items": {"type": "string"}, "minItems": 1000}
@@ -33,11 +38,12 @@ PASSAGE = (
 )
 
 
-def eight(engine: Engine, how: Settings, form: Any) -> float:
-    """Tokens a second of eight streams at once, prompts counted."""
+def eight(engine: Engine, how: Settings, form: Any, adapters: Sequence[str] = ()) -> float:
+    """Tokens a second of eight streams at once, prompts counted; each with its adapter."""
     prompts = [[(7 * stream + at) % engine.vocabulary for at in range(8)] for stream in range(8)]
     begun = time.perf_counter()
-    made = engine.generate(prompts, how, None if form else (), form)
+    named = adapters or ""
+    made = engine.generate(prompts, how, None if form else (), form, adapter=named)
     return sum(len(one.token_ids) for one in made) / (time.perf_counter() - begun)
 
 
@@ -63,6 +69,30 @@ def options(engine: Engine) -> list[dict[str, Any]]:
             {"what": name, "of_plain": round(rate / base, 3), "tokens_per_second": round(rate)}
         )
     return rows
+
+
+def adapters(engine: Engine, model: Path, scratch: Path) -> dict[str, Any]:
+    """Eight streams, each with a LoRA adapter of its own (rank 16, all layers), over none."""
+    plain = Settings(max_new_tokens=DRAWN)
+    names = [f"adapter {number}" for number in range(8)]
+    for number, name in enumerate(names):
+        config = LoraConfig(rank=16)
+        decoder = load_model(model)
+        add_lora(decoder, config, seed=number)
+        for key, tensor in lora_state(decoder).items():
+            if key.endswith("lora_B"):
+                tensor.data.normal_(0, 0.01)
+        save_lora(decoder, scratch / name, config)
+        engine.adapters.load(name, scratch / name)
+    base = rate = 0.0
+    for _ in range(ROUNDS):
+        base = max(base, eight(engine, plain, None))
+        rate = max(rate, eight(engine, plain, None, names))
+    return {
+        "what": "eight adapters",
+        "of_plain": round(rate / base, 3),
+        "tokens_per_second": round(rate),
+    }
 
 
 def lookup(engine: Engine) -> dict[str, Any]:
@@ -103,7 +133,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_model(asked.size, asked.like, Path(scratch) / "model")
-        rows += options(load_engine(folder, dtype="bfloat16", runner="native"))
+        engine = load_engine(folder, dtype="bfloat16", runner="native")
+        rows += options(engine)
+        rows.append(adapters(engine, folder, Path(scratch)))
     rows.append(lookup(load_engine(asked.like, runner="native")))
     if asked.text:
         text = asked.text.read_text(encoding="utf-8")[:200_000]
