@@ -13,6 +13,7 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
+from fledge.core.types import content_hash
 from fledge.data.chat_forms import Conversation
 from fledge.data.labelling.labels import Label, Labels, Ranking
 from fledge.data.labelling.tasks import LabelTask
@@ -21,7 +22,7 @@ from fledge.data.preferences import conversation_row, preference_row
 from fledge.metrics.agreement import cohen_kappa, krippendorff_alpha
 
 Pair = tuple[str, str]
-"""Ids of two answers in the order of their ids: which of them stands first is as good as drawn."""
+"""Ids of two answers; which of them stands first is as good as drawn, see ``pairs_of``."""
 
 FIRST, SECOND, TIE = "first", "second", "tie"
 
@@ -34,8 +35,13 @@ def verdict(ranking: Ranking, pair: Pair) -> str:
 
 
 def pairs_of(task: LabelTask) -> list[Pair]:
-    """All pairs of a task's answers."""
-    return list(combinations(sorted(task.by_id), 2))
+    """All pairs of a task's answers, in an order that follows from a hash of task and answer.
+
+    In the order of the file the first may always be the chosen one, and agreement by chance with
+    an annotator who is right would look high.
+    """
+    ids = sorted(task.by_id, key=lambda one: content_hash(f"{task.key} {one}"))
+    return list(combinations(ids, 2))
 
 
 def _by_task(labels: Labels) -> dict[str, list[Label]]:
