@@ -313,8 +313,8 @@ function start() {
     $("send").disabled = !$("text").value.trim();
   });
   document.addEventListener("keydown", onKey);
-  // On a narrow screen the guidelines come after the task and begin folded.
-  $("details").open = window.matchMedia("(min-width: 48rem)").matches;
+  // On a narrow screen the guidelines stand above the task and begin folded.
+  $("details").open = window.matchMedia("(min-width: 40rem)").matches;
   applyLanguage();
   if (settings.annotator) begin();
   else showSettings();
