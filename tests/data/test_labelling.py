@@ -402,3 +402,21 @@ def test_exported_files_have_no_fault(tmp_path: Path) -> None:
         assert kind_of_file(path) == kind
         found = check_rows(read_rows(path, "rows"), kind_of_file(path), Limits(), 20)
         assert (found.faulty, dict(found.warned)) == (0, {})
+
+
+@pytest.mark.shared
+def test_a_published_preference_file_is_labelled_whole(fledge_data: Path, tmp_path: Path) -> None:
+    tasks = read_tasks([fledge_data / "hh_rlhf_harmless_test" / "harmless_base_test.jsonl.zst"])
+    assert len(tasks) > 1000
+    with LabelLog(tmp_path, tasks):
+        pass
+    again, _ = read_folder(tmp_path)
+    assert [(task.key, task.answers) for task in again] == [(t.key, t.answers) for t in tasks]
+    best = [
+        Label(task=task.key, annotator="ann", kind="rank", ranking=tuple((i,) for i in task.by_id))
+        for task in again
+    ]
+    done = export(again, counting(best))
+    assert [parse_preference(row).chosen for row in done.preferences] == [
+        task.answers[0] for task in tasks
+    ]

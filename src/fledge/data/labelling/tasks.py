@@ -156,7 +156,9 @@ def _checked(task: LabelTask) -> LabelTask:
         raise ValueError("the prompt is empty")
     answers = tuple(task.by_id.values())
     if len(task.answers) > 1 == len(answers):
-        raise ValueError("the answers are the same: there is nothing to rank")
+        raise ValueError(
+            "the answers are the same: there is nothing to rank (fledge data clean drops such)"
+        )
     return _few(replace(task, answers=answers))
 
 
