@@ -13,6 +13,9 @@ from doc_pages import ROOT
 
 from fledge.cli.main import fledge as doors
 from fledge.core.protocols import Ending
+from fledge.data.labelling.labels import Label
+from fledge.data.labelling.log import LabelLog
+from fledge.data.labelling.results import COUNTS
 from fledge.guard.sandbox import KINDS, why_not
 from fledge.server.errors import ApiError
 from pico_model import write_pico_model
@@ -104,6 +107,21 @@ def test_data_clean_and_sample(place: Path) -> None:
     small = ("--out", str(place / "sampled"), "--set", "max_new_tokens=2")
     [row] = printed("data", "sample", *words, *small)
     assert set(row) == contract("data synthesize, data sample")
+
+
+def test_label(tmp_path: Path) -> None:
+    (tmp_path / "tasks.jsonl").write_text('{"prompt": "q", "answers": ["a", "b"]}\n')
+    with LabelLog(tmp_path) as log:
+        for who in ("ann", "bob"):
+            ranking = (tuple(log.tasks[0].by_id),)
+            log.add(Label(task=log.tasks[0].key, annotator=who, kind="rank", ranking=ranking))
+    [row] = printed("label", "stats", str(tmp_path))
+    assert set(row) == contract("label stats")
+    assert set(row["annotators"]["ann"]) == {"rank", "write", "skip", "seconds"}
+    assert set(row["kappa"][0]) == {"annotators", "pairs", "kappa"}
+    [row] = printed("label", "export", str(tmp_path), "--out", str(tmp_path / "rows"))
+    assert set(row) == contract("label export")
+    assert set(row["counts"]) == set(COUNTS)
 
 
 def test_generate(place: Path) -> None:

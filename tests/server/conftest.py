@@ -1,19 +1,24 @@
-"""A server in a thread on a free port, over any chat model."""
+"""A server in a thread on a free port, over any chat model or application; a browser."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
+from starlette.applications import Starlette
 
 from fledge.core.protocols import ChatModel
 from fledge.server.app import create_app
 from fledge.server.config import ServerConfig
 from fledge.server.desk import Desk
 from fledge.server.listen import DrainingServer, address, take_port
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 @dataclass
@@ -35,30 +40,61 @@ class Running:
 Start = Callable[..., Running]
 
 
+def begin(app: Starlette, drain_seconds: float) -> Running:
+    """A server of the application that answers requests."""
+    taken = take_port("127.0.0.1", 0)
+    ready = threading.Event()
+    server = DrainingServer(
+        uvicorn.Config(app, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None),
+        app.state.desk,
+        drain_seconds,
+        ready.set,
+    )
+    thread = threading.Thread(target=server.run, args=([taken],), daemon=True)
+    thread.start()
+    assert ready.wait(timeout=20)
+    return Running(address(taken), app.state.desk, server, thread)
+
+
 @pytest.fixture(scope="module")
 def start() -> Iterator[Start]:
     """``start(model, **config)`` begins a server; all are stopped at the end."""
     begun: list[Running] = []
 
-    def begin(model: ChatModel, **config: object) -> Running:
+    def start_model(model: ChatModel, **config: object) -> Running:
         settings = ServerConfig(**config)  # type: ignore[arg-type]
-        taken = take_port("127.0.0.1", 0)
-        app = create_app(model, settings)
-        ready = threading.Event()
-        server = DrainingServer(
-            uvicorn.Config(
-                app, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None
-            ),
-            app.state.desk,
-            settings.drain_seconds,
-            ready.set,
-        )
-        thread = threading.Thread(target=server.run, args=([taken],), daemon=True)
-        thread.start()
-        assert ready.wait(timeout=20)
-        begun.append(Running(address(taken), app.state.desk, server, thread))
+        begun.append(begin(create_app(model, settings), settings.drain_seconds))
         return begun[-1]
 
-    yield begin
+    yield start_model
     for running in begun:
         running.stop()
+
+
+@pytest.fixture
+def start_app() -> Iterator[Callable[[Starlette], Running]]:
+    """``start_app(app)`` begins a server of any application; all are stopped at the end."""
+    begun: list[Running] = []
+
+    def start_one(app: Starlette) -> Running:
+        begun.append(begin(app, 0.0))
+        return begun[-1]
+
+    yield start_one
+    for running in begun:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(
+            executable_path=str(CHROMIUM),
+            args=["--no-sandbox", "--disable-background-networking"],
+        )
+        yield launched
+        launched.close()

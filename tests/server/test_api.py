@@ -535,9 +535,9 @@ def test_the_first_piece_is_not_held_back(start: Any) -> None:
 def test_the_page_is_in_the_package() -> None:
     from fledge.server import page
 
-    names = {path.name for path in Path(page.WEB).iterdir()}
-    assert {"index.html", "app.js", "style.css"} <= names
-    for path in Path(page.WEB).iterdir():
+    files = [path for path in Path(page.WEB).rglob("*") if path.is_file()]
+    assert {"index.html", "app.js", "style.css", "label.js"} <= {path.name for path in files}
+    for path in files:
         content = path.read_text(encoding="utf-8")
         assert "innerHTML" not in content
         assert "https://" not in content

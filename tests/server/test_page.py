@@ -17,22 +17,7 @@ from pico_model import CONTEXT, write_pico_model
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = Path("/usr/bin/chromium")
 EVIL = "<img src=x onerror=\"document.title='hacked'\"> <b>bold</b>"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM}")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=["--no-sandbox", "--disable-background-networking"],
-        )
-        yield launched
-        launched.close()
 
 
 def script(messages: Any) -> str:

@@ -29,6 +29,7 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "tokens": ("Stages", "tokens", "Turn documents into token shards."),
     "pretrain": ("Stages", "pretrain", "Train a model on token shards."),
     "data": ("Stages", "data", "Check, show, convert, clean and make post-training data."),
+    "label": ("Stages", "label", "Have people write and rank answers; agreement, export."),
     "sft": ("Stages", "sft", "Fine-tune a model on conversations."),
     "grpo": ("Stages", "grpo", "Train a model by comparing its answers (GRPO, RLOO)."),
     "ppo": ("Stages", "ppo", "Train a model with a critic (PPO)."),

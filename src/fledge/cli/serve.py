@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -67,14 +69,19 @@ def command(
         model = open_model(spec, progress=terminal_progress())
         warn_if_untaught(model)
         load_adapters(model, adapters)
-        if not keys and not _loopback(taken.getsockname()[0]):
-            click.echo("note: anyone who reaches this port can use it: --api-key-file", err=True)
+        note_if_open(taken, keys)
         url = address(taken)
 
         def ready() -> None:
             click.echo(f"{model.name}: chat page {url}/  API {url}/v1  (Ctrl-C stops)")
 
         return serve(model, config, taken, ready)
+
+
+def note_if_open(taken: socket.socket, keys: Sequence[str]) -> None:
+    """Tell the user when others than this machine's reach a server that asks for no key."""
+    if not keys and not _loopback(taken.getsockname()[0]):
+        click.echo("note: anyone who reaches this port can use it: --api-key-file", err=True)
 
 
 def _loopback(host: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.protocols import ChatModel
@@ -64,12 +65,21 @@ def serve(
     taken: socket.socket,
     ready: Callable[[], None] = lambda: None,
 ) -> int:
-    """Serve until SIGTERM or Ctrl-C; the exit code: 0, or 130 after Ctrl-C.
+    """Serve a model until SIGTERM or Ctrl-C; the exit code: 0, or 130 after Ctrl-C.
 
     The first signal lets running answers finish (new requests get 503), a second one does not.
     ``ready`` is called when requests are answered.
     """
-    app = create_app(model, config)
+    return serve_app(create_app(model, config), taken, ready, config.drain_seconds)
+
+
+def serve_app(
+    app: Starlette,
+    taken: socket.socket,
+    ready: Callable[[], None] = lambda: None,
+    drain_seconds: float = 0.0,
+) -> int:
+    """The same for any application that has a desk, at which answers may be running."""
     server = DrainingServer(
         uvicorn.Config(
             app,
@@ -83,7 +93,7 @@ def serve(
             timeout_graceful_shutdown=5,
         ),
         app.state.desk,
-        config.drain_seconds,
+        drain_seconds,
         ready,
     )
     try:

@@ -1,7 +1,8 @@
-"""The chat page: static files, read once, served with a strict content security policy."""
+"""Pages: folders of static files, read once, served with a strict content security policy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.requests import Request
@@ -22,9 +23,10 @@ HEADERS = {
 }
 
 
-def page_routes() -> list[Route]:
-    """A route for every file of the page; ``index.html`` is ``/``."""
-    return [_route(path) for path in sorted(WEB.iterdir()) if path.suffix in _TYPES]
+def page_routes(folder: Path = WEB, also: Sequence[Path] = ()) -> list[Route]:
+    """A route for every file of a page, and of ``also``; ``index.html`` is ``/``."""
+    files = [*sorted(folder.iterdir()), *also]
+    return [_route(path) for path in files if path.suffix in _TYPES]
 
 
 def _route(path: Path) -> Route:
