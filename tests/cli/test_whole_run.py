@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 from tiny_run import run
 
-STAGES = ("samples", "corpus", "tokenizer", "tokens", "pretrain", "sft", "honesty", "evals")
+STAGES = (
+    "samples",
+    "corpus",
+    "tokenizer",
+    "tokens",
+    "pretrain",
+    "sft",
+    "honesty",
+    "reward",
+    "dpo",
+    "evals",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +47,7 @@ def test_report_has_the_figures_everyone_uses(runs: Path) -> None:
         *("near_duplicate_recall", "near_duplicate_precision"),
     ):
         assert 0.5 <= figures[f"corpus.{name}"] <= 1, name
-    for rung in ("base", "sft", "honesty"):
+    for rung in ("base", "sft", "honesty", "dpo"):
         for name in ("facts_en", "facts_zh", "unanswerable", "over_refusal", "arithmetic"):
             assert 0 <= figures[f"{rung}.{name}"] <= 1
         assert 0 < figures[f"{rung}.bits_per_byte"] < 8.5
@@ -70,7 +81,7 @@ def test_transformers_reads_and_continues_the_model(runs: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from fledge import load_model
 
-    folder = runs / "bridges" / "honesty" / "model"
+    folder = runs / "bridges" / "dpo" / "model"
     peer = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     messages = [{"role": "user", "content": "When did the Golden Gate Bridge open? 桥"}]

@@ -76,7 +76,7 @@ def test_ids_must_be_the_models() -> None:
 
 def test_the_chain_imports_no_torch() -> None:
     code = (
-        "import sys, fledge.engine.chain.sampler, fledge.engine.chain.verify,"
+        "import sys, fledge.engine.chain.sampler,"
         " fledge.engine.chain.lookup, fledge.engine.chain.beam, fledge.engine.tool_grammar;"
         " sys.exit('torch' in sys.modules)"
     )

@@ -211,3 +211,15 @@ def test_real_pairs_teach_a_real_base_to_judge(fledge_data: Path, tmp_path: Path
     assert done.counts["pairs"] == 1100
     assert done.figures["reward.accuracy_low"] > 0.55
     assert done.figures["reward.brier"] < 0.25
+
+
+def test_a_judge_reads_the_beginning_of_an_answer_that_never_ends(
+    trained: tuple[Path, Outcome],
+) -> None:
+    model = RewardModel.load(trained[0])
+    endless = "It is 71. " * 400
+    with pytest.raises(InputError, match="the reward model reads"):
+        model.score(ASKED, endless)
+    found = model.score_all([(ASKED, endless), (ASKED, "It is 71.")], cut=True)
+    assert all(math.isfinite(score) for score in found)
+    assert found[1] == pytest.approx(model.score(ASKED, "It is 71."), abs=1e-5)

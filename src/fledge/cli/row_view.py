@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -36,7 +37,10 @@ _WORD = re.compile(r"\s+|[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u
 
 def show_example(example: Example, console: Console) -> None:
     """Print an example: where it is from, who says what, the answers with their differences."""
-    console.rule(Text(harmless(example.origin), style="bold"), align="left")
+    # The line at the end of a long path says more than its beginning.
+    origin, room = harmless(example.origin), console.width - 4
+    shown = origin if cell_len(origin) <= room else f"…{origin[-room // 2 :]}"
+    console.rule(Text(shown, style="bold"), align="left")
     if example.tools:
         names = [str(tool.get("function", tool).get("name", "?")) for tool in example.tools]
         console.print(Text(harmless(f"tools: {', '.join(names)}"), style="dim"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fledge.cli import stages_base as base
 from fledge.cli import stages_tuned as tuned
 from fledge.cli.stage import Stage, Work
@@ -31,7 +33,8 @@ def _evals(work: Work) -> Outcome:
         from fledge.evals.win_rate import by_score
         from fledge.tune.reward_model import RewardModel
 
-        judges["reward"] = by_score(RewardModel.load(work.folders["reward"]).score_all)
+        judge = RewardModel.load(work.folders["reward"])
+        judges["reward"] = by_score(partial(judge.score_all, cut=True))
     sources = Sources(
         sets=sets, tokens=work.folders.get("tokens"), tools=[Calculator()], judges=judges
     )

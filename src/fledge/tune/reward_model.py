@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fledge.core.errors import InputError
@@ -39,14 +40,17 @@ class RewardModel:
         """The score of ``answer`` as what the assistant says after ``messages``."""
         return self.score_all([(messages, answer)])[0]
 
-    def score_all(self, answered: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
+    def score_all(
+        self, answered: Sequence[tuple[Sequence[Message], str]], *, cut: bool = False
+    ) -> list[float]:
         """The scores of many answers, computed together.
 
-        Raises InputError for an answer that does not fit the model.
+        Raises InputError for an answer that does not fit the model; with ``cut`` such a one is
+        judged by its beginning.
         """
         if not answered:
             return []
-        groups = [at_the_end(self._group(*one), margins=False) for one in answered]
+        groups = [at_the_end(self._group(*one, cut), margins=False) for one in answered]
         return [float(values[0][0]) for values in self._scores(groups)]
 
     def score_steps(self, messages: Sequence[Message], steps: Sequence[str]) -> list[float]:
@@ -58,12 +62,16 @@ class RewardModel:
         (values,) = self._scores([Group(answers=(rendered,), marks=(BETTER,))])
         return [1 / (1 + math.exp(-min(max(float(score), -500), 500))) for score in values[0]]
 
-    def _group(self, messages: Sequence[Message], answer: str) -> Group:
+    def _group(self, messages: Sequence[Message], answer: str, cut: bool) -> Group:
         whole = [*messages, Message(role="assistant", content=answer)]
         learn = frozenset({len(whole) - 1})
         (fitting,) = fit_answers(
             [render(whole, self._tokenizer, learn=learn)], self._scorer.config.context
         )
+        longest = self._scorer.config.context
+        if cut and len(fitting.ids) > longest:
+            ids, mask = fitting.ids[:longest], fitting.mask[:longest]
+            fitting = replace(fitting, ids=ids, mask=mask, turns=[longest])
         self._check(len(fitting.ids))
         return Group(answers=(fitting,), marks=(BETTER,))
 
