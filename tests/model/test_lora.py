@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lora_decoder import CONFIGS, ids, shake_lora, tiny_decoder
 from torch import nn
 
 from fledge.core.errors import InputError
@@ -23,6 +22,7 @@ from fledge.model.lora import (
 )
 from fledge.model.lora_config import LoraConfig
 from fledge.model.quantized import quantize_linears
+from lora_decoder import CONFIGS, ids, shake_lora, tiny_decoder
 
 
 def one_layer(

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from lora_decoder import CONFIGS, VOCAB, ids, shake_lora, tiny_decoder
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -21,6 +20,7 @@ from fledge.model.encoder_heads import Classifier
 from fledge.model.lora import add_lora, lora_layers, merge_lora
 from fledge.model.lora_checkpoint import load_lora, save_lora
 from fledge.model.lora_config import LoraConfig
+from lora_decoder import CONFIGS, VOCAB, ids, shake_lora, tiny_decoder
 
 WEIGHTS = "adapter_model.safetensors"
 
