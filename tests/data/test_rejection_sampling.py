@@ -97,7 +97,8 @@ def run(*words: object) -> str:
 
 def test_the_doors_write_what_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "_open", lambda spec, key: Scripted(says))
-    path, out = tmp_path / "q.jsonl", tmp_path / "out"
+    monkeypatch.chdir(tmp_path)  # what is drawn depends on where a prompt is from
+    path, out = Path("q.jsonl"), Path("out")
     path.write_text("".join(f'{{"prompt": "2 + 2? ({n})"}}\n' for n in range(5)))
     words = ("sample", "--prompts", path, "--model", "m", "--out", out, "--answers", 6)
     told = json.loads(run(*words, "--json"))
