@@ -23,6 +23,7 @@ from fledge.engine.loading import load_engine
 from fledge.metrics.answers import is_cjk
 from fledge.metrics.intervals import wilson
 from fledge.model.locate import find_checkpoint
+from fledge.train.world import join_world
 from fledge.tune.config import SftConfig
 from fledge.tune.honesty_config import HonestyConfig
 from fledge.tune.probing import (
@@ -85,7 +86,10 @@ def honesty(
     files = [out / CONVERSATIONS, *_rehearsed(config, rehearsal, out)]
     values = config.model_dump(include=set(SftConfig.model_fields), exclude={"conversations"})
     learnt = sft(SftConfig(**values), source, files, out, progress, tokens=tokens)
-    after = _measure(config, measured, out / "model", out / "after.json", progress)
+    with join_world(config) as world:  # the others wait: the folder moves when the main one ends
+        after = world.first(
+            lambda: _measure(config, measured, out / "model", out / "after.json", progress)
+        )
     write_json(out / "measured.json", {"before": before, "after": after})
     _tell(before, after, progress)
     verdicts = Counter(probe.verdict for probe in probes)
