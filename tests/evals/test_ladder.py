@@ -18,7 +18,7 @@ from fledge.data.tokens import write_tokens
 from fledge.engine import load_engine
 from fledge.evals import EvalsConfig, evaluate_ladder
 from fledge.evals import ladder as ladder_file
-from fledge.evals.ladder import Sources
+from fledge.evals.ladder import Sources, _summaries
 from fledge.evals.validation import summarise_documents
 from fledge.evals.win_rate import Pair
 from fledge.tokenizer import Tokenizer
@@ -225,3 +225,17 @@ def test_without_sets_and_tokens_there_is_an_empty_table(world: Path, tmp_path: 
     outcome = evaluate_ladder(CONFIG, {"sft": world / "sft"}, Sources(), tmp_path, Silent())
     assert outcome.figures == {}
     assert json.loads((tmp_path / "summary.json").read_text())["rungs"][0]["tasks"] == {}
+
+
+def test_calls_of_all_sets_count_together() -> None:
+    """A single call in a later set must not stand for those of all."""
+    base = {"metric": "exact_match", "correct": True, "declined": False, "finish_reason": "stop"}
+    more = {"attribute": "a", "language": "en", "bridge": "b"}
+    rows = {
+        "arithmetic": [
+            {**base, **more, "bridge": str(n), "calls": [1], "calls_valid": n > 0} for n in range(4)
+        ],
+        "facts_en": [{**base, **more, "calls": [1], "calls_valid": True}],
+    }
+    figure = _summaries(rows, 0)["tool_call_valid"]
+    assert (figure["n"], figure["value"]) == (5, 0.8)

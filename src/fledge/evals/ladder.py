@@ -160,8 +160,14 @@ def _summaries(rows: Mapping[str, Sequence[Row]], seed: int) -> dict[str, Any]:
         tasks["facts_zh"] = {**figure, "lower_of": list(scripts), "is": lower}
     for found in rows.values():
         for figure in figures_of(found, seed):
-            if figure["metric"] in ("unsafe_compliance", "tool_call_valid"):
+            if figure["metric"] == "unsafe_compliance":
                 tasks[figure["metric"]] = figure
+    called = [row for found in rows.values() for row in found if "calls" in row]
+    if called:  # of all sets together: a call may come where none was asked for
+        tasks["tool_call_valid"] = {
+            "metric": "tool_call_valid",
+            **share(called, "calls_valid", seed),
+        }
     return tasks
 
 
