@@ -1,0 +1,1 @@
+"""Knowledge in files: load, split, embed, store.  See docs/grounding.md."""

@@ -1,0 +1,1 @@
+"""Where an index lies: one SQLite file, LanceDB, or PostgreSQL, behind one protocol."""

@@ -1,0 +1,1 @@
+"""Answers from an index: retrieve, answer, cite, remember.  See docs/grounding.md."""
