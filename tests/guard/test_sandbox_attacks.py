@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
@@ -108,8 +109,14 @@ class Host:
             "cores": os.sched_getaffinity(self.victim.pid) if self.victim.poll() is None else None,
             "hostname": socket.gethostname(),
             "own": (os.getpriority(os.PRIO_PROCESS, 0), os.getpgid(0), Path.cwd()),
-            "mounts": _lines("/proc/self/mounts"),
+            "mounts": self._mounts(),
         }
+
+    def _mounts(self) -> list[str]:
+        """Where something is mounted, but for disks that other tests mount beside this one."""
+        ours, others = str(self.folder), f"{gettempdir()}/pytest-of-"
+        found = _lines("/proc/self/mounts")
+        return [at for at in found if at.startswith(ours) or not at.startswith(others)]
 
     def assert_untouched(self) -> None:
         assert self.state() == self.before
