@@ -23,12 +23,19 @@ COUNTS = {
     "pretrain": ("parameters", "tokens", "steps"),
     "sft": ("trained", "conversations", "target_tokens", "steps"),
     "honesty": ("facts", "known", "unknown", "steps"),
+    "reward": ("pairs", "trained", "held_out", "steps"),
+    "dpo": ("pairs", "trained", "target_tokens", "steps"),
+    "grpo": ("prompts", "rollouts", "target_tokens", "steps"),
+    "ppo": ("prompts", "rollouts", "target_tokens", "steps"),
     "evals": ("rungs", "questions", "documents"),
 }
 """Counts of the manifests that tell most about a stage."""
 
 RATED = {"samples": "pages", "corpus": "records", "tokens": "train_tokens", "pretrain": "tokens"}
 """The count of a stage that is also shown per second."""
+
+LONG = 9
+"""Letters from which on a figure of a card is written smaller."""
 
 
 def headline(run: RunFiles, figures: Mapping[str, float]) -> Html:
@@ -65,7 +72,7 @@ def _rungs(run: RunFiles) -> list[str]:
 def _card(value: str, english: str, chinese: str, note: str) -> Html:
     return element(
         "div",
-        element("div", value, class_="figure"),
+        element("div", value, class_="figure long" if len(value) > LONG else "figure"),
         element("div", term(english, chinese), class_="what"),
         element("div", note, class_="quiet"),
         class_="card",
@@ -96,10 +103,4 @@ def _counted(stage: StageFiles, key: str) -> Html:
 
 
 def _has_rate(stage: StageFiles, key: str) -> bool:
-    rated = {
-        "samples": "pages",
-        "corpus": "records",
-        "tokens": "train_tokens",
-        "pretrain": "tokens",
-    }
-    return stage.seconds >= 0.1 and rated.get(stage.name) == key
+    return stage.seconds >= 0.1 and RATED.get(stage.name) == key
