@@ -146,7 +146,7 @@ def unpacked(blob: Blob, budget: Budget) -> Iterator[IO[bytes]]:
         if _TARS.get(suffix, suffix) == ".bz2":
             stream = bz2.BZ2File(raw)
         elif _TARS.get(suffix, suffix) == ".xz":
-            stream = lzma.LZMAFile(raw)
+            stream = lzma.LZMAFile(raw)  # noqa: SIM115
         else:
             plain = Plain(raw)
             stream = plain.stream

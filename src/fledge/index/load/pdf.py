@@ -63,7 +63,7 @@ def _read(document: Any, budget: Budget) -> Written:
     return pen.written(
         "plain",
         title=information.get("Title", ""),
-        date=iso_date(date.removeprefix("D:")),
+        date=iso_date(date.removeprefix("D:")[:8]),
         metadata=metadata,
     )
 
