@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from fledge.index.load.config import LoadConfig
-from fledge.index.load.parse import parse
+from fledge.index.load.parsing import parse
 from fledge.index.load.source import Source
 from fledge.index.loaded import Loaded, Unreadable
 

@@ -11,7 +11,7 @@ from loading import at_places, load_one, refusal
 from made_pdf import PAGE, paragraph, pdf
 
 from fledge.index.load.config import Limits, LoadConfig
-from fledge.index.load.highlight import highlight
+from fledge.index.load.marking import highlight
 from fledge.index.load.pdf_lines import Char, set_page
 
 BRIDGE = (
