@@ -24,7 +24,9 @@ from fledge.index.load.config import Limits
 from fledge.index.loaded import Loaded, Unreadable
 
 PAGE = "<html><body><p>Die Brücke wurde im Mai eröffnet und trägt zwei Spuren.</p></body></html>"
-RECORDS = [{"key": f"k{n}", "body": {"text": f"Record {n}."}, "name": f"N{n}", "n": n} for n in range(5)]
+RECORDS = [
+    {"key": f"k{n}", "body": {"text": f"Record {n}."}, "name": f"N{n}", "n": n} for n in range(5)
+]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -104,7 +106,11 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, json.dumps(body).encode(), "application/json")
 
     def answer_endless(self, _: Any) -> None:
-        self.reply(200, json.dumps({"data": {"items": []}, "next": "/endless"}).encode(), "application/json")
+        self.reply(
+            200,
+            json.dumps({"data": {"items": []}, "next": "/endless"}).encode(),
+            "application/json",
+        )
 
     def log_message(self, *_: object) -> None:
         pass
@@ -179,7 +185,9 @@ def test_what_cannot_be_fetched_is_reported(server: ThreadingHTTPServer) -> None
     assert closed.reason == "http"
 
 
-def api(tmp_path: Path, server: ThreadingHTTPServer, path: str, more: str) -> list[Source | Unreadable]:
+def api(
+    tmp_path: Path, server: ThreadingHTTPServer, path: str, more: str
+) -> list[Source | Unreadable]:
     file = tmp_path / "wiki.api.toml"
     file.write_text(
         f'url = "{base(server)}{path}"\nname = "wiki"\nid = "key"\ntext = ["name", "body.text"]\n{more}'
@@ -196,7 +204,11 @@ def api(tmp_path: Path, server: ThreadingHTTPServer, path: str, more: str) -> li
     ],
 )
 def test_an_api_is_read_page_by_page(
-    tmp_path: Path, server: ThreadingHTTPServer, path: str, more: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    server: ThreadingHTTPServer,
+    path: str,
+    more: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WIKI_TOKEN", "t0ken")
     sources = api(tmp_path, server, path, f'{more}\ntitle = "name"\ntoken_env = "WIKI_TOKEN"')
@@ -244,7 +256,9 @@ def notes(tmp_path: Path) -> Path:
     return path
 
 
-def query(path: Path, sql: str, rest: str = "&id=id&text=title,body&title=title&date=day&name=n") -> str:
+def query(
+    path: Path, sql: str, rest: str = "&id=id&text=title,body&title=title&date=day&name=n"
+) -> str:
     return f"sqlite:///{path}?query={quote(sql)}{rest}"
 
 
@@ -279,7 +293,9 @@ def test_a_row_without_chosen_text_says_all_its_columns(notes: Path) -> None:
     assert document.document.text == "day: 2024-02-03\nid: 1\nscore: 1.5"
     assert document.document.id.startswith("sqlite:notes.db~")
     config = LoadConfig(text_keys=["other"])  # meant for JSON files, not for rows
-    [source] = [s for s in discover([query(notes, "select * from notes limit 1")]) if isinstance(s, Source)]
+    [source] = [
+        s for s in discover([query(notes, "select * from notes limit 1")]) if isinstance(s, Source)
+    ]
     [parsed] = parse_all([source], config)
     assert parsed.documents[0].document.text.startswith("Deck")
 
