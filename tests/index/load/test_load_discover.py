@@ -217,7 +217,7 @@ def test_a_file_that_vanished_is_unreadable(docs: Path) -> None:
 def test_loading_text_imports_nothing_heavy(docs: Path) -> None:
     program = (
         "import sys; from fledge.index.load import read; n = len(list(read(sys.argv[1:])));"
-        "heavy = {'torch', 'pyarrow', 'lxml', 'trafilatura', 'pypdfium2', 'httpx'} & set(sys.modules);"
+        "heavy = {'torch', 'pyarrow', 'lxml', 'pypdfium2', 'httpx'} & set(sys.modules);"
         "sys.exit(f'{n} {heavy}' if heavy or n != 7 else 0)"
     )
     done = subprocess.run(

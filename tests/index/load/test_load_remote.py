@@ -190,7 +190,8 @@ def api(
 ) -> list[Source | Unreadable]:
     file = tmp_path / "wiki.api.toml"
     file.write_text(
-        f'url = "{base(server)}{path}"\nname = "wiki"\nid = "key"\ntext = ["name", "body.text"]\n{more}'
+        f'url = "{base(server)}{path}"\nname = "wiki"\nid = "key"\n'
+        f'text = ["name", "body.text"]\n{more}'
     )
     return list(discover([str(file)], LoadConfig(limits=Limits(requests=20))))
 
@@ -249,8 +250,12 @@ def notes(tmp_path: Path) -> Path:
     path = tmp_path / "notes.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute("create table notes (id, title, body, day, score)")
-        rows = [(1, "Deck", "Closed on Monday.", "2024-02-03", 1.5), ("a#b", "橋", "鋼纜", None, None),
-                (None, "no id", "text", None, 2), (1, "same id", "text", None, 3)]  # fmt: skip
+        rows = [
+            (1, "Deck", "Closed on Monday.", "2024-02-03", 1.5),
+            ("a#b", "橋", "鋼纜", None, None),
+            (None, "no id", "text", None, 2),
+            (1, "same id", "text", None, 3),
+        ]
         database.executemany("insert into notes values (?, ?, ?, ?, ?)", rows)
         database.commit()
     return path
@@ -303,11 +308,17 @@ def test_a_row_without_chosen_text_says_all_its_columns(notes: Path) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "delete from notes", "drop table notes", "attach '/tmp/x.db' as x", "pragma user_version = 3",
-        "create table t (x)", "insert into notes values (9,9,9,9,9) returning *",
-        "select load_extension('x')", "select writefile('/tmp/x', 'y')", "not sql",
+        "delete from notes",
+        "drop table notes",
+        "attach '/tmp/x.db' as x",
+        "pragma user_version = 3",
+        "create table t (x)",
+        "insert into notes values (9,9,9,9,9) returning *",
+        "select load_extension('x')",
+        "select writefile('/tmp/x', 'y')",
+        "not sql",
     ],
-)  # fmt: skip
+)
 def test_a_query_can_only_read(notes: Path, sql: str) -> None:
     before = notes.read_bytes()
     with pytest.raises(InputError):
@@ -326,7 +337,8 @@ def test_wrong_urls_name_what_is_wrong(notes: Path, tmp_path: Path) -> None:
 
 
 def test_a_query_without_end_is_stopped(notes: Path) -> None:
-    endless = "with recursive r(id) as (select 1 union all select id + 1 from r) select max(id) as id from r"
+    counting = "with recursive r(id) as (select 1 union all select id + 1 from r)"
+    endless = f"{counting} select max(id) as id from r"
     config = LoadConfig(limits=Limits(download_seconds=0.3))
     with pytest.raises(FledgeError, match="takes longer"):
         list(discover([query(notes, endless, "&id=id")], config))
