@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -186,6 +187,17 @@ def test_documents_come_in_order_whatever_is_done_first() -> None:
     parsed = list(parse_all(sources, LoadConfig(workers=2)))
     assert [one.source.name for one in parsed] == names
     assert all(isinstance(item, Loaded) for one in parsed for item in one.items)
+
+
+def test_a_script_needs_no_guard_around_its_main_part(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(WHOLE["a.pdf"])
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from fledge.index.load import read\n"
+        f"print([len(item.document.text) for item in read([{str(tmp_path / 'a.pdf')!r}])])\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"[{len(chr(10).join(PARTS)) + 5}]\n", "")
 
 
 def resident_bytes() -> int:

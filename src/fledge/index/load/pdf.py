@@ -7,7 +7,6 @@ the program that wrote it had one.
 from __future__ import annotations
 
 import ctypes
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +30,7 @@ def read_pdf(blob: Blob, budget: Budget) -> Written:
     if damage:
         raise Refused(*damage)
     try:
-        document = pypdfium2.PdfDocument(io.BytesIO(data))
+        document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
         if error.err_code == PASSWORD_ERROR:
             raise Refused("encrypted", "it asks for a password") from None
