@@ -36,6 +36,26 @@ def test_chinese_lines_join_without_blanks() -> None:
     assert loaded.document.lang == "zh-Hant"
 
 
+def column(texts: list[str], left: float = 72.0) -> list[Line]:
+    return [(left, 700.0 - 14 * number, text) for number, text in enumerate(texts)]
+
+
+def test_ragged_lines_join_where_the_next_word_did_not_fit() -> None:
+    prose = ["The deck is closed", "nevertheless to all", "who come on foot", "or with horses."]
+    assert load_one("a.pdf", pdf([column(prose)])).document.text == " ".join(prose)
+    listed = ["Iron", "Stone from the hills", "Oak", "Rope", "Paint"]
+    assert load_one("a.pdf", pdf([column(listed)])).document.text == "\n".join(listed)
+
+
+def test_a_sentence_runs_on_in_the_next_column() -> None:
+    first = column(["Each of the cables is", "looked at by two of the"])
+    second = column(["masons. In the spring", "it is painted."], left=320)
+    text = load_one("a.pdf", pdf([first + second])).document.text
+    assert (
+        text == "Each of the cables is looked at by two of the masons. In the spring it is painted."
+    )
+
+
 def test_short_lines_gaps_and_other_sizes_stay_apart() -> None:
     verse = [(72.0, 700.0, "Iron and stone"), (72.0, 686.0, "a long line that reaches the edge of"),
              (72.0, 672.0, "the page"), (72.0, 620.0, "A new paragraph")]  # fmt: skip
