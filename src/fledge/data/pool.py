@@ -239,7 +239,7 @@ def _no_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _without_main(work: Callable[..., Any]) -> Iterator[None]:
-    """Processes started in the block do not run the caller's script again, unless it holds ``work``.
+    """Processes started in the block do not run the caller's script again, but to get ``work``.
 
     A script that reads documents at its top level, as examples do, would start processes without
     end.

@@ -41,7 +41,7 @@ def column(texts: list[str], left: float = 72.0) -> list[Line]:
 
 
 def test_ragged_lines_join_where_the_next_word_did_not_fit() -> None:
-    prose = ["The deck is closed", "nevertheless to all", "who come on foot", "or with horses."]
+    prose = ["The deck is closed", "nevertheless to all", "who come on foot or", "with horses."]
     assert load_one("a.pdf", pdf([column(prose)])).document.text == " ".join(prose)
     listed = ["Iron", "Stone from the hills", "Oak", "Rope", "Paint"]
     assert load_one("a.pdf", pdf([column(listed)])).document.text == "\n".join(listed)
