@@ -133,6 +133,8 @@ HOSTILE_MARKDOWN = {
     "tables": "|" * 200_000 + "\n" + "|-" * 100_000,
     "front": "---\n" + "a: b\n" * 100_000,
     "blank": " \t" * 100_000 + "x",
+    "heading": "# " + " " * 200_000 + "x",
+    "spaces": ("x" + " " * 50_000) * 4,
     "code": "f(" * 4_000 + ")" * 4_000 + ";",
     "equals": "a=" * 50_000,
 }
@@ -149,6 +151,14 @@ def test_hostile_markdown_takes_no_time(name: str) -> None:
 def test_spaces_nobody_sees_and_scripts_are_only_text() -> None:
     text = "A<script>alert(1)</script> [x](javascript:alert(1)) \u202eabc\u200b."
     assert load_one("a.md", text.encode()).document.text == text
+
+
+@pytest.mark.timeout(20)
+def test_a_pdf_of_nothing_but_beginnings_takes_no_time() -> None:
+    for trick in (b"BT " * 300_000, b"1 0 obj " * 100_000, b"(" * 300_000, b"1 " * 300_000 + b"R"):
+        head = b"%PDF-1.7\n1 0 obj\n<< /Length " + str(len(trick)).encode() + b" >>\nstream\n"
+        load("a.pdf", head + trick + b"\nendstream\nendobj\n%%EOF\n")
+        load("a.pdf", b"%PDF-1.7\n1 0 obj\n" + trick + b"\nendobj\n%%EOF\n")
 
 
 @pytest.fixture

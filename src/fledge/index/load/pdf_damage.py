@@ -29,7 +29,8 @@ _FILTERS = (
     b"JPXDecode", b"Crypt",
 )  # fmt: skip
 _REFERENCE = re.compile(rb"(?<![0-9])(\d{1,10})[\x00\t\n\x0c\r ]+\d{1,5}[\x00\t\n\x0c\r ]+R\b")
-_SHOWS = re.compile(rb"\bBT\b.*?\b(?:Tj|TJ)\b", re.DOTALL)
+_BEGINS = re.compile(rb"\bBT\b")
+_SHOWS = re.compile(rb"\bT[jJ]\b")
 _LONGEST_HEAD = 100_000
 """Bytes of an object's dictionary that are still checked for slips."""
 
@@ -136,8 +137,10 @@ def _note(head: bytes, content: bytes, number: int, seen: _Seen) -> None:
     """Keep what the stream of an object says about it and others."""
     if b"/ObjStm" in head:
         _note_meant(content, seen)
-    elif b"/Type" not in head and b"/Subtype" not in head and _SHOWS.search(content):
-        seen.showing.add(number)
+    elif b"/Type" not in head and b"/Subtype" not in head:
+        begins = _BEGINS.search(content)
+        if begins and _SHOWS.search(content, begins.end()):
+            seen.showing.add(number)
 
 
 def _unpack(data: bytes, start: int, budget: Budget) -> tuple[str, int, bytes]:
