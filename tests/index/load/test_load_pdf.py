@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -227,6 +228,19 @@ def test_what_cannot_be_read_whole_is_refused_with_the_reason() -> None:
         b"/Length 128 /P -44 /O (" + b"o" * 32 + b") /U (" + b"u" * 32 + b") >> /ID [(a) (a)]",
     )
     assert refusal("a.pdf", locked).reason == "encrypted"
+
+
+def test_a_stream_that_was_flushed_but_not_finished_is_whole() -> None:
+    whole = pdf([paragraph(BRIDGE)])
+    start = whole.index(b"stream\n", whole.index(b"11 0 obj")) + 7
+    content = whole[start : whole.index(b"\nendstream", start)]
+    packer = zlib.compressobj()
+    packed = packer.compress(content) + packer.flush(zlib.Z_SYNC_FLUSH)
+    head = f"/Length {len(content)} >>".encode()
+    flushed = whole.replace(head, f"/Length {len(packed)} /Filter /FlateDecode >>".encode())
+    flushed = flushed.replace(content, packed)
+    assert load_one("a.pdf", flushed).document.text == BRIDGE
+    assert refusal("a.pdf", flushed.replace(packed, packed[:-4])).reason == "damaged"
 
 
 def test_a_damaged_stream_is_read_when_that_is_asked_for() -> None:
