@@ -40,6 +40,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _SPACES = re.compile("[ \t\u00a0\u2000-\u200a\u202f\u3000]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
+_CONTROL_BYTES = bytes((*range(0x00, 0x09), *range(0x0E, 0x1B)))
+
 BINARY_SHARE = 0.02
 """Share of control or replacement characters from which bytes are no text."""
 
@@ -76,7 +78,7 @@ def looks_binary(data: bytes) -> bool:
     head = data[:8192]
     if not head:
         return False
-    controls = sum(head.count(byte) for byte in (*range(0x00, 0x09), *range(0x0E, 0x1B)))
+    controls = len(head) - len(head.translate(None, _CONTROL_BYTES))
     return controls > BINARY_SHARE * len(head) or head.count(0) > 8
 
 
@@ -109,8 +111,12 @@ def _guess(data: bytes) -> str | None:
         return text
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:65536]).best()
-    return _leniently(data, best.encoding) if best is not None else None
+    matches = from_bytes(data[:65536])
+    best = matches.best()
+    if best is None:
+        return None
+    western = any(match.encoding == "cp1252" and match.chaos <= best.chaos for match in matches)
+    return _leniently(data, "cp1252" if western else best.encoding)  # the commonest of equals
 
 
 _SUSPECT = re.compile("[\u0080-\u009f]|[\u00c2-\u00f4][\u0080-\u00bf\u0152-\u2122]")
