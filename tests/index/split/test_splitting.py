@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -202,6 +203,37 @@ def test_headings_in_chinese_laws_are_seen_and_those_in_code_are_not() -> None:
     assert [chunk.heading for chunk in chunks] == ["第一章 總則", "第二章 橋梁"]
     fenced = "# Title\n\n```sh\n# a comment\nrun\n```\n"
     assert split(loaded(fenced, "markdown"))[0].heading == "Title"
+
+
+def test_underlined_headings_are_seen_in_plain_text_and_rules_are_not() -> None:
+    text = "Loads\n=====\n\nWind.\n\nSnow\n----\n\nIn winter.\n\n---\n\nThe end.\n"
+    for kind in ("plain", "markdown"):
+        chunks = split(loaded(text, kind), SplitConfig(strategy="heading", size=50))
+        assert [chunk.heading for chunk in chunks] == ["Loads", "Loads > Snow"]
+
+
+HOSTILE = {
+    "one word": "a" * 300_000,
+    "short lines": "x\n" * 100_000,
+    "headings": "# h\n" * 60_000,
+    "underlines": "title\n---\n\n" * 30_000,
+    "fences": "```\n" * 60_000,
+    "deep code": "".join(" " * n + f"def f{n}():\n" for n in range(2_000)),
+    "brackets": "f(" * 100_000,
+    "blanks": " " * 300_000 + "x" + "\n" * 300_000,
+    "marks": "e" + "\u0301" * 200_000,
+    "bars": "|" * 200_000,
+    "flags": "\U0001f1f9\U0001f1fc" * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("kind", ["markdown", "code:python"])
+def test_time_grows_with_the_length_only(name: str, kind: str) -> None:
+    begun = time.process_time()
+    chunks = split(loaded(HOSTILE[name], kind))
+    assert time.process_time() - begun < 8
+    assert chunks
 
 
 def test_code_is_cut_between_definitions_and_knows_where_it_is() -> None:

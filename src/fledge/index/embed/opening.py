@@ -78,6 +78,11 @@ def _opened(spec: str, api_key: str) -> IndexEmbedder:
         return _encoder(WEIGHTS / spec, spec, None)
     folder = Path(spec).expanduser()
     if not folder.is_dir():
+        if spec in NAMES:
+            raise InputError(
+                f"embedder {spec!r} is not part of this installation",
+                remedy=f"name another one, or copy its folder to {WEIGHTS / spec}",
+            )
         known = ", ".join(NAMES)
         raise InputError(
             f"embedder {spec!r} is no folder, no URL and none of {known}",

@@ -51,11 +51,12 @@ def code_outline(text: str) -> Outline:
     lines = _lines(text)
     within: list[int] = []  # indentation of the definitions that a line is in
     for number, line in enumerate(lines):
-        ended = [indent for indent in within if line.indent <= indent]
         name = _defined(line)
-        if not name and (not ended or _CLOSING.match(line.text)):
+        if not name and (not within or line.indent > within[-1] or _CLOSING.match(line.text)):
             continue
-        within = [indent for indent in within if line.indent > indent]
+        ended = line.indent
+        while within and line.indent <= within[-1]:
+            ended = within.pop()
         if name:
             start = _first_of(text, lines, number).start
             if titles and not titles[-1].name and titles[-1].start >= start:
@@ -63,7 +64,7 @@ def code_outline(text: str) -> Outline:
             titles.append(Title(start, line.end, line.indent + 1, name))
             within.append(line.indent)
         else:
-            titles.append(Title(line.start, line.start, min(ended) + 1, ""))
+            titles.append(Title(line.start, line.start, ended + 1, ""))
     return Outline(text, titles)
 
 
