@@ -205,6 +205,21 @@ def test_headings_in_chinese_laws_are_seen_and_those_in_code_are_not() -> None:
     assert split(loaded(fenced, "markdown"))[0].heading == "Title"
 
 
+def test_fenced_code_is_cut_between_its_lines_and_keeps_its_fences() -> None:
+    code = "".join(f"if (a{n}) {{\n    run({n});\n}} else {{\n    stop();\n}}\n" for n in range(6))
+    text = f"# Code\n\nIt reads:\n\n```c\n{code}```\n\nThat is all.\n"
+    chunks = chunk_texts(text, "markdown", size=60)
+    assert len(chunks) > 2
+    assert not any(chunk.startswith(("}", "else", "```\n")) for chunk in chunks)
+    assert not any(chunk.endswith("```c") for chunk in chunks)
+
+
+def test_an_article_of_a_law_is_held_together() -> None:
+    one = "第一條 為了安全。\n\n本法適用於橋梁。\n\n"
+    other = "第二條 橋梁應堅固。\n\n其設計應合標準。"
+    assert chunk_texts(one + other, size=26) == [one.strip(), other]
+
+
 def test_underlined_headings_are_seen_in_plain_text_and_rules_are_not() -> None:
     text = "Loads\n=====\n\nWind.\n\nSnow\n----\n\nIn winter.\n\n---\n\nThe end.\n"
     for kind in ("plain", "markdown"):

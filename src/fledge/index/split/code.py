@@ -78,9 +78,12 @@ def _first_of(text: str, lines: list[_Line], number: int) -> _Line:
     return line
 
 
-def code_units(text: str) -> list[Unit]:
-    """Lines; a break is the stronger, the further out the line begins, and after a blank one."""
-    lines = _lines(text)
+def code_units(text: str, start: int = 0, end: int | None = None) -> list[Unit]:
+    """Lines of [start, end).
+
+    A break is the stronger, the further out the line begins, and after a blank one.
+    """
+    lines = _lines(text, start, end)
     steps = sorted({line.indent for line in lines})
     depths = {indent: depth for depth, indent in enumerate(steps)}
     units: list[Unit] = []
@@ -112,15 +115,15 @@ def _leads(line: _Line) -> bool:
     return bool(_LEADING.match(line.text)) or bool(_defined(line))
 
 
-def _lines(text: str) -> list[_Line]:
+def _lines(text: str, start: int = 0, end: int | None = None) -> list[_Line]:
     found = []
-    for match in _LINE.finditer(text):
+    for match in _LINE.finditer(text, start, len(text) if end is None else end):
         body = match[0].lstrip()
         if not body:
             continue
-        start = match.end() - len(body)
+        at = match.end() - len(body)
         columns = len(match[0][: -len(body)].replace("\t", " " * TAB))
-        found.append(_Line(start, start + len(body.rstrip()), columns, body.rstrip()))
+        found.append(_Line(at, at + len(body.rstrip()), columns, body.rstrip()))
     return found
 
 
