@@ -17,12 +17,13 @@ import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import opencc
 import zstandard
 
 from fledge.index import terms as rules
@@ -98,7 +99,11 @@ def tasks(data: Path) -> Iterator[Task]:
         pairs = [(row["context"], [qa["question"] for qa in row["qas"]]) for row in rows]
         yield _task(f"xquad-{lang}", pairs)
     drcd = [p for row in read_rows(data / "drcd/dev.jsonl.zst") for p in row["paragraphs"]]
-    yield _task("drcd", [(p["context"], [qa["question"] for qa in p["qas"]]) for p in drcd])
+    traditional = _task("drcd", [(p["context"], [q["question"] for q in p["qas"]]) for p in drcd])
+    yield traditional
+    simplify = opencc.OpenCC("t2s").convert
+    asked = [simplify(question) for question in traditional.questions]
+    yield replace(traditional, name="drcd, asked in Simplified", questions=asked)
     cmrc = [
         row for part in ("dev", "trial") for row in read_rows(data / f"cmrc2018/{part}.jsonl.zst")
     ]
