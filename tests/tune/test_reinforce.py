@@ -135,7 +135,8 @@ def digests(out: Path) -> dict[str, str]:
     found = {}
     for path in files_below(out):
         name = path.relative_to(out).as_posix()
-        if name.split("/")[0] not in ("logs", "state"):
+        left = path.name.startswith(".tmp")  # of safetensors, killed while it wrote
+        if name.split("/")[0] not in ("logs", "state") and not left:
             found[name] = file_digest(path)
     return found
 
