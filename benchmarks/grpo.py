@@ -1,6 +1,7 @@
 """One GRPO step, rollout and update, against TRL's GRPOTrainer: same model, prompts and tokens.
 
-    python benchmarks/grpo.py --python PYTHON [--size 6M] [--answers 64] [--tokens 64] [--json]
+    python benchmarks/grpo.py --python PYTHON [--size 6M] [--answers 64] [--tokens 64]
+                              [--words 24] [--json]
 
 PYTHON has trl 1.x, torch and transformers, which generates there.  Both compute in float32 on the
 same threads, in turns; the model is random, so answers run to their end.  Prints seconds a step,
@@ -78,8 +79,8 @@ class Contender:
         return statistics.median(row[name] for row in self.steps)
 
 
-def write_job(folder: Path, size: str, answers: int, tokens: int) -> Path:
-    """A random model, prompts, and what is to be done."""
+def write_job(folder: Path, size: str, answers: int, tokens: int, words_each: int = 24) -> Path:
+    """A random model, prompts of so many words, and what is to be done."""
     words = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "r", "st", "")]
     chance = random.Random(1)
     texts = [("en", " ".join(chance.choices(words, k=60))) for _ in range(400)]
@@ -93,7 +94,7 @@ def write_job(folder: Path, size: str, answers: int, tokens: int) -> Path:
     )
     save_model(Decoder(config).initialize(1), folder / "model")
     rows = [
-        {"messages": [{"role": "user", "content": " ".join(chance.choices(words, k=24))}]}
+        {"messages": [{"role": "user", "content": " ".join(chance.choices(words, k=words_each))}]}
         for _ in range(PROMPTS)
     ]
     (folder / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -133,20 +134,25 @@ def main() -> None:
     parser.add_argument("--size", choices=list(SIZES), default="6M")
     parser.add_argument("--answers", type=int, default=64, help="answers a step, 8 to a prompt")
     parser.add_argument("--tokens", type=int, default=64, help="tokens of an answer")
+    parser.add_argument(
+        "--words", type=int, default=24, help="words of a prompt, a token each; 13 more frame them"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="steps a round")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        job = write_job(Path(name), asked.size, asked.answers, asked.tokens)
+        job = write_job(Path(name), asked.size, asked.answers, asked.tokens, asked.words)
         row = duel(asked.python, job, asked.rounds, asked.steps)
-    row = {"size": asked.size, "answers": asked.answers, "tokens": asked.tokens, **row}
+    shape = {name: getattr(asked, name) for name in ("size", "answers", "tokens", "words")}
+    row = {**shape, **row}
     if asked.json:
         print(json.dumps(row))
         return
     ours, theirs = row["fledge"], row["trl"]
     print(
-        f"{asked.size}, {asked.answers} answers of {asked.tokens} tokens: {row['ratio']:.2f}x; "
+        f"{asked.size}, {asked.answers} answers of {asked.tokens} tokens, prompts of "
+        f"{asked.words} words: {row['ratio']:.2f}x; "
         f"{ours['seconds']} s ({row['fledge_rollout_seconds']} s of it rollout) against "
         f"{theirs['seconds']} s; {ours['drawn_tokens']:.0f} and {theirs['drawn_tokens']:.0f} "
         f"tokens drawn; {ours['peak_megabytes']} and {theirs['peak_megabytes']} MB"

@@ -28,8 +28,9 @@ from fledge.model.config import ModelConfig
 from fledge.model.decoder import Decoder
 from fledge.tokenizer.config import TokenizerConfig
 from fledge.tokenizer.train import train_tokenizer
+from fledge.tune.branching import lay_out
 from fledge.tune.credit import credit_groups, token_weights
-from fledge.tune.experience import Experience, lay_out
+from fledge.tune.experience import Experience
 from fledge.tune.losses.advantages import gae, whiten
 from fledge.tune.losses.kl import adapted_weight
 from fledge.tune.losses.policy import policy_loss, value_loss
@@ -188,7 +189,7 @@ def _ours(model: Decoder, batch: dict[str, Any], name: str) -> dict[str, Tensor]
         experience.signals[channel] = np.array(values, np.float32)
     experience.signals["kl_weight"] = np.full(len(experience.ids), config.kl_weight, np.float32)
     credit_groups(experience, config, config.advantage, config.kl_weight)
-    laid = lay_out(experience, range(rows), token_weights(experience, config), 0).batch
+    laid = lay_out(experience, range(rows), token_weights(experience, config), 0, 256).batch
     model.zero_grad(set_to_none=True)
     loss = reinforce_objective(config, Tally())(model, laid) / counted(config)(laid)
     loss.backward()

@@ -16,6 +16,7 @@ def batch(signals: bool = True) -> Batch:
         torch.zeros(4, 6, dtype=torch.long),
         torch.ones(4, 6),
         torch.rand(4, 6, 2) if signals else None,
+        numbers - 2,
     )
 
 
@@ -26,6 +27,15 @@ def test_pieces_make_up_the_whole() -> None:
     for name in Batch._fields:
         parts = [getattr(piece, name) for piece in pieces]
         assert torch.equal(torch.cat(parts), getattr(whole, name)), name
+
+
+def test_what_is_padding_in_every_row_is_trimmed() -> None:
+    whole = batch()
+    whole.segments[:, 3:] = -1
+    whole.segments[2, 3] = 7
+    narrow = whole.trimmed()
+    for name in Batch._fields:
+        assert torch.equal(getattr(narrow, name), getattr(whole, name)[:, :4]), name
 
 
 def test_a_batch_without_signals_stays_without() -> None:

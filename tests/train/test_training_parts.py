@@ -24,7 +24,12 @@ from fledge.train import compile as compile_file
 from fledge.train.checkpoint import Checkpoints
 from fledge.train.compile import has_compiler
 from fledge.train.config import LoopConfig, PretrainConfig
-from fledge.train.device import choose_micro_rows, choose_precision, worth_compiling
+from fledge.train.device import (
+    choose_micro_rows,
+    choose_micro_tokens,
+    choose_precision,
+    worth_compiling,
+)
 from fledge.train.loader import PackedLoader
 from fledge.train.muon import Muon, orthogonalize
 from fledge.train.objective import cross_entropy
@@ -280,6 +285,14 @@ def test_micro_batches_divide_the_batch() -> None:
     assert choose_micro_rows(LoopConfig(batch_rows=60), 128, cpu, half) == 30
     assert choose_micro_rows(LoopConfig(batch_rows=7), 100_000, cpu, half) == 1
     assert choose_micro_rows(LoopConfig(batch_rows=64, micro_rows=32), 128, cpu, single) == 32
+
+
+def test_micro_batches_of_whole_answers_hold_what_fits_or_what_is_asked_for() -> None:
+    cpu, half = torch.device("cpu"), torch.bfloat16
+    assert choose_micro_tokens(LoopConfig(), 100, cpu, half) == 4096
+    assert choose_micro_tokens(LoopConfig(), 100, cpu, torch.float32) == 2048
+    assert choose_micro_tokens(LoopConfig(), 5000, cpu, half) == 5000
+    assert choose_micro_tokens(LoopConfig(batch_rows=64, micro_rows=8), 100, cpu, half) == 800
 
 
 def test_emulated_bfloat16_of_an_old_gpu_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ SMALL = {
     "embedding_learning_rate": 1e-3,
     "weight_decay": 0.0,
     "threads": 1,
+    "precision": "fp32",
     "checkpoint_every_seconds": 1e9,
     "held_out": 0.0,
     "seed": 3,

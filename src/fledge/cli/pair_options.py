@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from fledge.cli.chat import harmless
-from fledge.cli.single import folder_option, run_single
+from fledge.cli.single import folder_option, run_single, showing_options
 from fledge.core.config import parse_config
 from fledge.core.errors import InputError
 from fledge.core.recipe import apply_override
@@ -25,10 +25,7 @@ SHOWN = 3
 def pair_options(door: Door) -> Door:
     """The options of a stage that learns from pairs."""
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
-        click.option("--force", is_flag=True, help="Do it again even when nothing changed."),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE"),
-        click.option("--out", type=click.Path(path_type=Path)),
+        showing_options,
         click.option(
             "--show",
             type=click.IntRange(min=1),
@@ -58,8 +55,6 @@ def run_pairs(stage: str, options: dict[str, Any]) -> None:
     source, overrides = find_checkpoint(options["model"]), options["overrides"]
     if options["show"] is not None:
         return _show(stage, source, values, overrides, options["show"], options["as_json"])
-    if options["out"] is None:
-        raise InputError("--out is missing", remedy="name a folder for the trained model")
     run_single(
         stage,
         {"sft": source},

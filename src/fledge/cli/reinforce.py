@@ -11,10 +11,9 @@ import click
 
 from fledge.cli.chat import harmless
 from fledge.cli.progress import terminal_progress
-from fledge.cli.single import folder_option, run_single
+from fledge.cli.single import folder_option, run_single, showing_options
 from fledge.cli.stages import KINDS
 from fledge.core.config import parse_config
-from fledge.core.errors import InputError
 from fledge.core.recipe import apply_override
 
 SHOWN = 8
@@ -41,10 +40,7 @@ def door(stage: str, purpose: str) -> click.Command:
         metavar="[N]",
         help=f"Print N ({SHOWN}) answers with their rewards; train nothing.",
     )
-    @click.option("--out", type=click.Path(path_type=Path))
-    @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
-    @click.option("--force", is_flag=True, help="Do it again even when nothing changed.")
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+    @showing_options
     def command(
         model: Path,
         prompts: tuple[str, ...],
@@ -60,8 +56,6 @@ def door(stage: str, purpose: str) -> click.Command:
         source = find_checkpoint(model)
         if show_rollouts is not None:
             return _show(stage, source, values, overrides, show_rollouts, as_json)
-        if out is None:
-            raise InputError("--out is missing", remedy="name a folder for the trained model")
         run_single(
             stage,
             {"sft": source},

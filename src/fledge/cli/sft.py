@@ -10,9 +10,8 @@ from typing import Any
 import click
 
 from fledge.cli.chat import harmless
-from fledge.cli.single import folder_option, run_single
+from fledge.cli.single import folder_option, run_single, showing_options
 from fledge.core.config import parse_config
-from fledge.core.errors import InputError
 from fledge.core.recipe import apply_override
 
 SHOWN = 5
@@ -37,10 +36,7 @@ SHOWN = 5
     metavar="[N]",
     help=f"Print N ({SHOWN}) conversations with what is learnt of them; train nothing.",
 )
-@click.option("--out", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
-@click.option("--force", is_flag=True, help="Do it again even when nothing changed.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@showing_options
 def command(
     model: Path,
     conversations: tuple[str, ...],
@@ -58,8 +54,6 @@ def command(
     source = find_checkpoint(model)
     if show_masks is not None:
         return _show(source, values, overrides, show_masks, as_json)
-    if out is None:
-        raise InputError("--out is missing", remedy="name a folder for the fine-tuned model")
     folders = {"pretrain": source} | ({"tokens": tokens} if tokens else {})
     run_single("sft", folders, values, out=out, overrides=overrides, force=force, as_json=as_json)
 

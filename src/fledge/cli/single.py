@@ -23,11 +23,20 @@ Door = TypeVar("Door", bound=Callable[..., Any])
 
 def stage_options(door: Door) -> Door:
     """``--out``, ``--set``, ``--force`` and ``--json`` of every stage's door."""
+    return _stage_options(door, out_required=True)
+
+
+def showing_options(door: Door) -> Door:
+    """The same where an option prints examples instead, and needs no ``--out``."""
+    return _stage_options(door, out_required=False)
+
+
+def _stage_options(door: Door, *, out_required: bool) -> Door:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
         click.option("--force", is_flag=True, help="Do it again even when nothing changed."),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE"),
-        click.option("--out", type=click.Path(path_type=Path), required=True),
+        click.option("--out", type=click.Path(path_type=Path), required=out_required),
     ):
         door = option(door)
     return door
@@ -44,12 +53,14 @@ def run_single(
     folders: dict[str, Path],
     values: dict[str, Any],
     *,
-    out: Path,
+    out: Path | None,
     overrides: Sequence[str],
     force: bool,
     as_json: bool,
 ) -> None:
     """Run ``stage`` into ``out``, reading ``folders``; ``values`` and ``overrides`` configure."""
+    if out is None:
+        raise InputError("--out is missing", remedy="name a folder for the trained model")
     for override in overrides:
         apply_override(values, override)
     config = parse_config(KINDS[stage], values, f"fledge {stage}")

@@ -125,32 +125,41 @@ class Bulk:
 
     def _choose(self, logits: Floats, drawing: Sequence[tuple[int, _Writing]]) -> None:
         """Draw a token for each (row of logits, answer)."""
-        rows = max(1, NUMBERS // logits.shape[1])
-        for first in range(0, len(logits), rows):
-            scaled, sums = self._cumulated(logits[first : first + rows])
-            for row, one in drawing:
-                if first <= row < first + rows:
-                    self._draw_one(one, scaled[row - first], sums[row - first])
+        size = max(1, NUMBERS // logits.shape[1])
+        for first in range(0, len(logits), size):
+            some = [
+                (row - first, one.drawn, one) for row, one in drawing if 0 <= row - first < size
+            ]
+            rows = np.array([row for row, _, _ in some], np.int64)
+            numbers = np.array([one.uniform[len(drawn.tokens)] for _, drawn, one in some])
+            tokens, logprobs = self._draw(logits[first : first + size], rows, numbers)
+            for (_, drawn, _), token, logp in zip(some, tokens, logprobs, strict=True):
+                drawn.tokens.append(token)
+                drawn.logprobs.append(logp)
+                drawn.stopped = token in self._engine.stop_ids
 
-    def _cumulated(self, logits: Floats) -> tuple[Floats, NDArray[np.float64]]:
-        """Rows of logits / temperature, 0 at the largest, and their running sums of powers."""
+    def _draw(
+        self, logits: Floats, rows: NDArray[np.int64], numbers: NDArray[np.float64]
+    ) -> tuple[list[int], list[float]]:
+        """Tokens and their log p: for each row named, where its random number falls, from 0 to 1.
+
+        Raises FledgeError for logits that are no numbers.
+        """
         scaled = logits[:, : self._engine.vocabulary] / np.float32(self._temperature)
         scaled -= scaled.max(-1, keepdims=True)
         sums = np.exp(scaled).cumsum(-1, dtype=np.float64)
-        if not np.isfinite(sums[:, -1]).all():
+        totals = sums[:, -1]
+        if not np.isfinite(totals).all():
             raise FledgeError(
                 "the model's logits are no numbers", remedy="its weights are broken: lower the rate"
             )
-        return scaled, sums
-
-    def _draw_one(self, one: _Writing, scaled: Floats, sums: NDArray[np.float64]) -> None:
-        """A token by its running sum (V), at the answer's next random number."""
-        drawn, total = one.drawn, sums[-1]
-        place = np.searchsorted(sums, one.uniform[len(drawn.tokens)] * total, side="right")
-        token = min(int(place), len(sums) - 1)
-        drawn.tokens.append(token)
-        drawn.logprobs.append(float(scaled[token] - np.log(total)))
-        drawn.stopped = token in self._engine.stop_ids
+        found = [
+            sums[row].searchsorted(limit, "right")
+            for row, limit in zip(rows.tolist(), (numbers * totals[rows]).tolist(), strict=True)
+        ]
+        tokens = np.minimum(np.array(found, np.int64), sums.shape[-1] - 1)
+        logprobs = scaled[rows, tokens] - np.log(totals[rows])
+        return tokens.tolist(), logprobs.tolist()
 
 
 def _begun(wanted: Wanted, sample: int) -> _Writing:

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
-from fledge.model.block_attention import attend_in_blocks, attend_plainly
+from fledge.model.block_attention import EXPLICIT_TOKENS, attend_in_blocks, attend_plainly
+from fledge.model.branch_attention import attend_in_branches
+from fledge.model.branches import Branches
 from fledge.model.cache import Cache
 from fledge.model.config import ModelConfig
 from fledge.model.linear import Linear, fused_linear
@@ -18,15 +20,15 @@ from fledge.model.norm import RMSNorm
 from fledge.model.rope import rotate
 from fledge.model.sparse_attention import attend_sparsely
 
-EXPLICIT_TOKENS = 2048
-"""Up to this length explicit products beat the fused kernel on CPU, whose backward is slow."""
+Mask = Tensor | BlockMask | Branches
+"""What queries may see, in one of the forms that ``attend`` reads."""
 
 
 def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    mask: Tensor | BlockMask,
+    mask: Mask,
     *,
     causal: bool = False,
     window: int | None = None,
@@ -40,6 +42,8 @@ def attend(
     """
     if isinstance(mask, BlockMask):
         return attend_sparsely(q, k, v, mask)
+    if isinstance(mask, Branches):
+        return attend_in_branches(q, k, v, mask, attend)
     if q.device.type != "cpu":  # kernels that take a mask take no groups
         k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in (k, v))
     if q.device.type != "cpu" or q.shape[2] > EXPLICIT_TOKENS:
@@ -88,7 +92,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor | BlockMask,
+        mask: Mask,
         cache: Cache | None,
         layer: int,
     ) -> Tensor:

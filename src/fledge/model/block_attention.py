@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+EXPLICIT_TOKENS = 2048
+"""Up to this length explicit products beat the fused kernel on CPU, whose backward is slow."""
+
 MASKED = -1e30
 """The score of a forbidden pair; finite, so that a row that may see nothing is no NaN."""
 

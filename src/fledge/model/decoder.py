@@ -8,10 +8,10 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask
 
-from fledge.model.attention import EXPLICIT_TOKENS, Attention, causal_mask, windowed
-from fledge.model.block_attention import score_bias
+from fledge.model.attention import Attention, Mask, causal_mask, windowed
+from fledge.model.block_attention import EXPLICIT_TOKENS, score_bias
+from fledge.model.branches import find_branches
 from fledge.model.cache import Cache
 from fledge.model.config import ModelConfig
 from fledge.model.ffn import FeedForward
@@ -39,7 +39,7 @@ class Layer(nn.Module):
         x: Tensor,
         dtype: torch.dtype,
         rope: tuple[Tensor, Tensor],
-        mask: Tensor | BlockMask,
+        mask: Mask,
         cache: Cache | None,
         layer: int,
     ) -> Tensor:
@@ -122,17 +122,25 @@ class Decoder(nn.Module):
         cache: Cache | None = None,
         positions: Tensor | None = None,
         embedded: Tensor | None = None,
+        continues: Tensor | None = None,
     ) -> Tensor:
         """The normalised last hidden state, before the output matrix.
 
         ids (B,T) int64, segments (B,T) int -> (B,T,D) in ``compute_dtype``.  ``embedded``
-        (B,T,D) float32 takes the place of ``embed(ids)``.
+        (B,T,D) float32 takes the place of ``embed(ids)``.  ``continues`` (B,T) int names the
+        segment that each one goes on from, as if all of it stood before its own tokens; -1: none.
         """
         if cache is not None:
             positions, mask = cache.begin(ids, positions)
             rope = self._rope(int(positions.max()) + 1, cache.max_length)
             rope = (rope[0][positions.clamp(min=0)], rope[1][positions.clamp(min=0)])
             masks = self._by_window(partial(windowed, mask, positions))
+        elif segments is not None and continues is not None:
+            branches = find_branches(segments, continues, self.config.heads, self.config.kv_heads)
+            longest = int(branches.positions.max()) + 1
+            cos, sin = self._rope(longest, longest)
+            rope = (cos[branches.positions], sin[branches.positions])
+            masks = self._by_window(branches.within)
         else:
             rope = self._rope(ids.shape[1], ids.shape[1])
             masks = self._masks(ids, segments)
@@ -166,7 +174,7 @@ class Decoder(nn.Module):
         """
         return self.logits(self.hidden(ids, segments, cache=cache, positions=positions))
 
-    def _masks(self, ids: Tensor, segments: Tensor | None) -> list[Tensor | BlockMask]:
+    def _masks(self, ids: Tensor, segments: Tensor | None) -> list[Mask]:
         """What each layer's queries see of whole rows, in the form its attention reads."""
         T = ids.shape[1]
         if self.sparse:
@@ -180,9 +188,7 @@ class Decoder(nn.Module):
 
         return self._by_window(make)
 
-    def _by_window(
-        self, make: Callable[[int | None], Tensor | BlockMask]
-    ) -> list[Tensor | BlockMask]:
+    def _by_window(self, make: Callable[[int | None], Mask]) -> list[Mask]:
         """A mask for each layer; layers of one window share theirs."""
         windows = [self.config.window_of(layer) for layer in range(self.config.depth)]
         masks = {window: make(window) for window in dict.fromkeys(windows)}

@@ -29,6 +29,9 @@ class Batch(NamedTuple):
     signals: Tensor | None = None
     """float32 (B,T,S): what else the objective reads of each prediction, such as the
     log-probability that a reference gives it."""
+    continues: Tensor | None = None
+    """int64 (B,T): the segment that each position's own goes on from and sees whole, such as the
+    prompt of an answer; -1: none.  None: no segment does."""
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed."""
@@ -38,6 +41,11 @@ class Batch(NamedTuple):
         """The batch in pieces of ``rows`` rows."""
         for start in range(0, self.ids.shape[0], rows):
             yield self.each(itemgetter(slice(start, start + rows)))
+
+    def trimmed(self) -> Batch:
+        """The batch without the places behind the last token of its longest row."""
+        width = int((self.segments >= 0).any(0).nonzero().max()) + 1
+        return self.each(lambda part: part[:, :width])
 
     def to(self, device: torch.device) -> Batch:
         """The batch on ``device``."""

@@ -88,6 +88,15 @@ def cpu_has_bfloat16() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in tests)
 
 
+def choose_micro_tokens(
+    config: LoopConfig, context: int, device: torch.device, dtype: torch.dtype
+) -> int:
+    """Tokens of a micro-batch: of ``micro_rows`` rows of ``context``, or what fits the device."""
+    if config.micro_rows:
+        return config.micro_rows * context
+    return max(context, MICRO_BYTES[device.type] // dtype.itemsize)
+
+
 def choose_micro_rows(
     config: LoopConfig, context: int, device: torch.device, dtype: torch.dtype
 ) -> int:

@@ -81,19 +81,20 @@ def values_of(model: Decoder, batch: Batch, counts: Tensor, states: Tensor | Non
     """
     trunk = trunk_of(model)
     if trunk is not None or states is None:
-        states = (trunk or model).hidden(batch.ids, batch.segments)[counts]
+        states = (trunk or model).hidden(batch.ids, batch.segments, continues=batch.continues)
+        states = states[counts]
     values: Tensor = head_of(model)(states.float()).squeeze(-1)
     return values
 
 
 @torch.no_grad()
-def score_values(model: Decoder, batch: Batch, rows: int) -> Tensor:
+def score_values(model: Decoder, batch: Batch) -> Tensor:
     """The value before every target that counts, 0 elsewhere: (B,T) float32, on the CPU."""
     found = torch.zeros(batch.targets.shape)
-    for number, piece in enumerate(batch.micro(rows)):
+    for row, piece in enumerate(batch.micro(1)):
         if not piece.weights.any():
             continue
-        there = piece.to(model.device)
+        there = piece.trimmed().to(model.device)
         values = values_of(model, there, there.weights > 0, None)
-        found[number * rows : (number + 1) * rows][piece.weights > 0] = values.cpu()
+        found[row][piece.weights[0] > 0] = values.cpu()
     return found

@@ -21,12 +21,13 @@ from fledge.train.parallel import gathered, prepare, whole_model
 from fledge.train.prefetch import AHEAD
 from fledge.train.world import World, join_world
 from fledge.tune.adapters import adapt_model, blank_model, save_trained, stage_rates
+from fledge.tune.gathering import Gathered
 from fledge.tune.groups import Group, row_for
 from fledge.tune.held_out import exactly, interval, log_probs_of_groups, preference_figures
 from fledge.tune.kto import KtoLoader, mismatched
 from fledge.tune.losses.preference import LOSSES
 from fledge.tune.pair_loader import PairLoader
-from fledge.tune.pairs import PairMaterial, gather_pairs, read_judgements, read_pairs, side_length
+from fledge.tune.pairs import gather_pairs, read_judgements, read_pairs, side_length
 from fledge.tune.preference_config import DpoConfig
 from fledge.tune.preference_objective import Tally, kto_objective, preference_objective
 from fledge.tune.reference import Reference
@@ -112,7 +113,7 @@ def _dpo(
 
 def _lesson(
     config: DpoConfig,
-    material: PairMaterial,
+    material: Gathered[Group],
     speaker: Speaker,
     context: int,
     reference: Reference,

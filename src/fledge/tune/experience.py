@@ -1,4 +1,4 @@
-"""What a rollout teaches by: flat arrays in, files and batches out.
+"""What a rollout teaches by: flat arrays in, files out.
 
 ``<stage>/rollouts/step-000012.safetensors`` holds the arrays, written last; the ``.jsonl`` beside
 it says the same to people.
@@ -7,31 +7,21 @@ it says the same to people.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fledge.core.errors import InputError
 from fledge.core.files import replacing, write_jsonl
-from fledge.train.batch import Batch, Rows
-from fledge.tune.packing import pack
 from fledge.tune.rollouts import Answered
 
 Floats = NDArray[np.float32]
-
-CHANNELS = ("old", "reference", "advantage", "kl_weight", "drawn", "value", "return")
-"""What ``Batch.signals`` holds of each target, in this order."""
-
-ALIGNED = 8
-"""Rows are as long as a multiple of it."""
 
 
 @dataclass(kw_only=True)
@@ -120,61 +110,3 @@ class Experience:
             raise InputError(
                 f"{file} is no rollout: {error}", remedy="delete it: it is drawn again"
             ) from None
-
-
-class Place(NamedTuple):
-    """Where an answer lies in a batch."""
-
-    answer: int
-    row: int
-    start: int
-
-
-@dataclass(frozen=True)
-class LaidOut:
-    """A batch, and where each answer lies in it."""
-
-    batch: Batch
-    places: list[Place]
-
-    def flat(self, values: torch.Tensor, experience: Experience) -> Floats:
-        """Numbers of targets (B,T) as numbers of tokens (M); 0 where no target is."""
-        numbers = values.float().numpy()
-        found = np.zeros(len(experience.ids), np.float32)
-        starts = experience.starts
-        for answer, row, start in self.places:
-            begin, length = int(starts[answer]), int(experience.lengths[answer])
-            found[begin + 1 : begin + length] = numbers[row, start : start + length - 1]
-        return found
-
-
-def lay_out(experience: Experience, answers: Sequence[int], weights: Floats, fill: int) -> LaidOut:
-    """Some of the answers in rows that they share, blind to each other.
-
-    ``weights`` (M) say how much each token counts.  A row is as long as the longest answer.
-    """
-    lengths = (experience.lengths - 1).tolist()
-    longest = max(lengths[answer] for answer in answers)
-    width = math.ceil(longest / ALIGNED) * ALIGNED
-    # ``pack`` numbers items by their place in the list.
-    packed = pack([lengths[answer] for answer in answers], range(len(answers)), width)
-    rows = Rows(len(packed), width, fill)
-    signals = np.zeros((len(packed), width, len(CHANNELS)), np.float32)
-    columns = [experience.signals.get(name) for name in CHANNELS]
-    places, starts = [], experience.starts
-    for row, items in enumerate(packed):
-        start = 0
-        for item in items:
-            answer = answers[item]
-            begin, end = int(starts[answer]), int(starts[answer]) + lengths[answer] + 1
-            stop = start + lengths[answer]
-            rows.ids[row, start:stop] = experience.ids[begin : end - 1]
-            rows.targets[row, start:stop] = experience.ids[begin + 1 : end]
-            rows.segments[row, start:stop] = answer
-            rows.weights[row, start:stop] = weights[begin + 1 : end]
-            for channel, values in enumerate(columns):
-                if values is not None:
-                    signals[row, start:stop, channel] = values[begin + 1 : end]
-            places.append(Place(answer, row, start))
-            start = stop
-    return LaidOut(rows.batch()._replace(signals=torch.from_numpy(signals)), places)

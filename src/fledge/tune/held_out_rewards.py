@@ -10,9 +10,10 @@ import torch
 
 from fledge.core.files import read_json, replacing, write_json
 from fledge.model.decoder import Decoder
-from fledge.train.device import choose_micro_rows
+from fledge.train.device import choose_micro_tokens
+from fledge.tune.branching import lay_out
 from fledge.tune.critic import APART
-from fledge.tune.experience import Experience, lay_out
+from fledge.tune.experience import Experience
 from fledge.tune.losses.policy import kl_estimate
 from fledge.tune.policy_log_probs import score_batch
 from fledge.tune.prompts import Prompt
@@ -58,11 +59,12 @@ def _kl(config: ReinforceConfig, players: Players, experience: Experience) -> fl
     assert players.reference is not None
     learnt = experience.learnt.astype(np.float32)
     fill = players.model.config.pad_id or 0
-    batch = lay_out(experience, range(len(experience.lengths)), learnt, fill).batch
     device, dtype = players.model.device, players.model.compute_dtype
-    rows = choose_micro_rows(config, batch.ids.shape[1], device, dtype)
+    players.reference.compute_dtype = dtype  # else rounding would pass for a difference
+    room = choose_micro_tokens(config, int(experience.lengths.max()), device, dtype)
+    batch = lay_out(experience, range(len(experience.lengths)), learnt, fill, room).batch
     own, other = (
-        score_batch(model, batch, rows, config.temperature)
+        score_batch(model, batch, config.temperature)
         for model in (players.model, players.reference)
     )
     found = kl_estimate(own - other, "k3") * batch.weights

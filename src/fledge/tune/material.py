@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from fledge.data.chat_forms import Conversation
 from fledge.data.conversations import Rendered, TemplateError, read_conversations, render
 from fledge.tokenizer.tokenizer import Tokenizer
 from fledge.tune.config import SftConfig
+from fledge.tune.gathering import Gathered, Tally
 
 DROPS = {
     "overlong": "are longer than {context} tokens",
@@ -21,36 +21,6 @@ DROPS = {
     "refused": "do not fit the chat template",
 }
 """Why a conversation is left out, for people."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """Conversations ready to be learnt, and what became of the others."""
-
-    trained: list[Rendered]
-    held_out: list[Rendered]
-    read: int
-    truncated: int
-    dropped: dict[str, int]
-    """Conversations left out, by the keys of ``DROPS``."""
-
-    def counts(self) -> dict[str, int]:
-        """For the manifest."""
-        return {
-            "conversations": self.read,
-            "trained": len(self.trained),
-            "held_out": len(self.held_out),
-            **{f"dropped_{reason}": count for reason, count in self.dropped.items()},
-            "truncated": self.truncated,
-        }
-
-
-@dataclass(kw_only=True)
-class _Tally:
-    read: int = 0
-    truncated: int = 0
-    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPS, 0))
-    first_refusal: TemplateError | None = None
 
 
 def row_length(config: SftConfig, longest: int) -> int:
@@ -70,12 +40,12 @@ def gather(
     tokenizer: Tokenizer,
     context: int,
     progress: Progress,
-) -> Material:
+) -> Gathered[Rendered]:
     """Read and render all conversations, leave out what cannot be learnt, hold a share out.
 
     Raises InputError when none is left, or with ``overlong = "error"`` for one too long.
     """
-    tally, kept = _Tally(), list[Rendered]()
+    tally, kept = Tally(noun="conversations", reasons=DROPS), list[Rendered]()
     with progress.bar("conversations", None, "conversations") as bar:
         for file in files:
             for conversation in read_conversations(file):
@@ -83,19 +53,13 @@ def gather(
                 if rendered is not None:
                     kept.append(rendered)
                 bar.advance()
-    _say(tally, context, progress)
+    tally.say(context, "cut at the end of a turn", progress)
     if not kept:
         raise _nothing_left(tally, files, context)
     _warn_of_unknown(kept, tokenizer, progress)
     order = np.random.Generator(np.random.PCG64([config.seed, 1])).permutation(len(kept))
     apart = {int(i) for i in order[: int(config.held_out * len(kept))]}
-    return Material(
-        trained=[one for i, one in enumerate(kept) if i not in apart],
-        held_out=[one for i, one in enumerate(kept) if i in apart],
-        read=tally.read,
-        truncated=tally.truncated,
-        dropped=tally.dropped,
-    )
+    return Gathered.of(kept, [i in apart for i in range(len(kept))], tally)
 
 
 def _rendered(
@@ -103,7 +67,7 @@ def _rendered(
     conversation: Conversation,
     tokenizer: Tokenizer,
     context: int,
-    tally: _Tally,
+    tally: Tally,
 ) -> Rendered | None:
     """The conversation as it is learnt, or None when it is left out; either is counted."""
     tally.read += 1
@@ -111,12 +75,11 @@ def _rendered(
     try:
         whole = render_conversation(conversation, tokenizer, learn) if learn else None
     except TemplateError as error:
-        tally.dropped["refused"] += 1
-        tally.first_refusal = tally.first_refusal or error
+        tally.drop("refused", error)
         return None
     fitting = fit(whole, context, config.overlong) if whole is not None else None
     if whole is not None and fitting is None:
-        tally.dropped["overlong"] += 1
+        tally.drop("overlong")
         if config.overlong == "error":
             raise InputError(
                 f"{conversation.origin}: {len(whole.ids) - 1} tokens, a row holds {context}",
@@ -124,7 +87,7 @@ def _rendered(
             )
         return None
     if fitting is None or not any(fitting.mask):
-        tally.dropped["no_answer"] += 1
+        tally.drop("no_answer")
         return None
     tally.truncated += fitting is not whole
     return fitting
@@ -167,21 +130,7 @@ def fit(conversation: Rendered, context: int, overlong: str) -> Rendered | None:
     )
 
 
-def _say(tally: _Tally, context: int, progress: Progress) -> None:
-    parts = [
-        f"{count:,} {DROPS[reason].format(context=context)}"
-        for reason, count in tally.dropped.items()
-        if count
-    ]
-    if parts:
-        progress.say(f"of {tally.read:,} conversations, {', '.join(parts)}: left out")
-    if tally.first_refusal is not None:
-        progress.say(f"  the first: {tally.first_refusal.message}")
-    if tally.truncated:
-        progress.say(f"{tally.truncated:,} conversations cut at the end of a turn")
-
-
-def _nothing_left(tally: _Tally, files: Sequence[Path], context: int) -> InputError:
+def _nothing_left(tally: Tally, files: Sequence[Path], context: int) -> InputError:
     names = ", ".join(map(str, files)) or "no file"
     if tally.first_refusal is not None and not tally.dropped["overlong"]:
         return tally.first_refusal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from fledge.data.conversations import Rendered, TemplateError, render
 from fledge.data.examples import kind_of_file
 from fledge.data.preferences import Judged, Preference, read_judged, read_preferences
 from fledge.tokenizer.tokenizer import Tokenizer
+from fledge.tune.gathering import Gathered, Tally
 from fledge.tune.groups import BETTER, WORSE, Group
 from fledge.tune.preference_config import PairConfig
 
@@ -25,35 +26,6 @@ DROPS = {
     "refused": "do not fit the chat template",
 }
 """Why a pair is left out, for people."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairMaterial:
-    """Pairs ready to be learnt, and what became of the others."""
-
-    trained: list[Group]
-    held_out: list[Group]
-    read: int
-    truncated: int
-    dropped: dict[str, int]
-
-    def counts(self) -> dict[str, int]:
-        """For the manifest."""
-        return {
-            "pairs": self.read,
-            "trained": len(self.trained),
-            "held_out": len(self.held_out),
-            **{f"dropped_{reason}": count for reason, count in self.dropped.items()},
-            "truncated": self.truncated,
-        }
-
-
-@dataclass(kw_only=True)
-class _Tally:
-    read: int = 0
-    truncated: int = 0
-    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPS, 0))
-    first_refusal: InputError | None = None
 
 
 class Unusable(Exception):
@@ -96,13 +68,14 @@ def gather_pairs(
     context: int,
     progress: Progress,
     read: Read = read_pairs,
-) -> PairMaterial:
+) -> Gathered[Group]:
     """Read and render all pairs, leave out what teaches nothing, hold a share out.
 
     Raises InputError when none is left, or with ``overlong = "error"`` for one too long.  Pairs
     of one prompt are held out together, so that what is measured was never seen.
     """
-    tally, kept, prompts = _Tally(), list[Group](), list[tuple[Message, ...]]()
+    tally = Tally(noun="pairs", reasons=DROPS)
+    kept, prompts = list[Group](), list[tuple[Message, ...]]()
     with progress.bar("preferences", None, "pairs") as bar:
         for file in files:
             for example in read(file):
@@ -110,24 +83,16 @@ def gather_pairs(
                 try:
                     group, cut = group_of(example, tokenizer, context, config.overlong)
                 except Unusable as left_out:
-                    tally.dropped[left_out.reason] += 1
-                    tally.first_refusal = tally.first_refusal or left_out.error
+                    tally.drop(left_out.reason, left_out.error)
                 else:
                     tally.truncated += cut
                     kept.append(group)
                     prompts.append(example.prompt)
                 bar.advance()
-    _say(tally, context, progress)
+    tally.say(context, "whose prompt is cut from the left", progress)
     if not kept:
         raise _nothing_left(tally, files, context)
-    apart = apart_by_prompt(prompts, config.held_out, config.seed)
-    return PairMaterial(
-        trained=[one for one, out in zip(kept, apart, strict=True) if not out],
-        held_out=[one for one, out in zip(kept, apart, strict=True) if out],
-        read=tally.read,
-        truncated=tally.truncated,
-        dropped=tally.dropped,
-    )
+    return Gathered.of(kept, apart_by_prompt(prompts, config.held_out, config.seed), tally)
 
 
 def apart_by_prompt(prompts: Sequence[tuple[Message, ...]], share: float, seed: int) -> list[bool]:
@@ -208,21 +173,7 @@ def _is_silent(side: Sequence[Message]) -> bool:
     return not any(one.content.strip() or one.tool_calls for one in side)
 
 
-def _say(tally: _Tally, context: int, progress: Progress) -> None:
-    parts = [
-        f"{count:,} {DROPS[reason].format(context=context)}"
-        for reason, count in tally.dropped.items()
-        if count
-    ]
-    if parts:
-        progress.say(f"of {tally.read:,} pairs, {', '.join(parts)}: left out")
-    if tally.first_refusal is not None:
-        progress.say(f"  the first: {tally.first_refusal.message}")
-    if tally.truncated:
-        progress.say(f"{tally.truncated:,} pairs whose prompt is cut from the left")
-
-
-def _nothing_left(tally: _Tally, files: Sequence[Path], context: int) -> InputError:
+def _nothing_left(tally: Tally, files: Sequence[Path], context: int) -> InputError:
     names = ", ".join(map(str, files)) or "no file"
     if tally.first_refusal is not None and not tally.dropped["overlong"]:
         return tally.first_refusal

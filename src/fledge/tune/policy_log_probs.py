@@ -46,15 +46,18 @@ def _chunk(
 
 
 @torch.no_grad()
-def score_batch(model: Decoder, batch: Batch, rows: int, temperature: float) -> Tensor:
-    """log p of every target that counts, 0 elsewhere: (B,T) float32, on the CPU."""
+def score_batch(model: Decoder, batch: Batch, temperature: float) -> Tensor:
+    """log p of every target that counts, 0 elsewhere: (B,T) float32, on the CPU.
+
+    A row is computed at a time, without its padding.
+    """
     found = torch.zeros(batch.targets.shape)
-    for number, piece in enumerate(batch.micro(rows)):
+    for row, piece in enumerate(batch.micro(1)):
         if not piece.weights.any():
             continue
-        there = piece.to(model.device)
+        there = piece.trimmed().to(model.device)
         counts = there.weights > 0
-        hidden = model.hidden(there.ids, there.segments)[counts]  # (N,D)
+        hidden = model.hidden(there.ids, there.segments, continues=there.continues)[counts]  # (N,D)
         logp, _ = target_logprobs(model, hidden, there.targets[counts], temperature)
-        found[number * rows : (number + 1) * rows][piece.weights > 0] = logp.cpu()
+        found[row][piece.weights[0] > 0] = logp.cpu()
     return found

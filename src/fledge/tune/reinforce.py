@@ -211,7 +211,7 @@ def _job(
         steps=steps_of(config, len(cast.prompts.trained)),
         context=min(model.config.context, longest),
         optimizers=_optimizers(config, model),
-        config=config,
+        config=config.model_copy(update={"micro_rows": 1}),  # a row is as large as fits
         validate=validate,
         out=out,
         count=counted(config),

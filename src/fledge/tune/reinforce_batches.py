@@ -16,10 +16,11 @@ from fledge.core.protocols import Progress
 from fledge.engine.handover import LiveEngine
 from fledge.model.decoder import Decoder
 from fledge.train.batch import Batch
-from fledge.train.device import choose_micro_rows
+from fledge.train.device import choose_micro_tokens
+from fledge.tune.branching import LaidOut, lay_out
 from fledge.tune.credit import credit_groups, credit_tokens, token_weights
 from fledge.tune.critic import score_values
-from fledge.tune.experience import Experience, lay_out
+from fledge.tune.experience import Experience, Floats
 from fledge.tune.judging import Judge, Judged
 from fledge.tune.losses.advantages import has_signal, overlong_penalty
 from fledge.tune.losses.kl import adapted_weight
@@ -83,7 +84,7 @@ class RolloutBatches:
                 f"rollout {number + 1}: all {len(part)} answers were cut off, none is learnt",
                 remedy="raise max_new_tokens, or set mask_truncated = false",
             )
-        return lay_out(experience, part, weights, self._fill).batch
+        return self._laid(experience, part, weights).batch
 
     def experience(self, number: int) -> Experience:
         """Rollout ``number``: from disk, or drawn now."""
@@ -106,16 +107,18 @@ class RolloutBatches:
         return None if found is None else found.facts
 
     @property
-    def _fill(self) -> int:
-        return self._players.model.config.pad_id or 0
-
-    @property
     def _size(self) -> int:
         """Prompts of a rollout."""
         return self._config.batch_rows // self._config.group
 
     def _path(self, number: int) -> Path:
         return self._folder / f"step-{number * self._config.updates + 1:06d}"
+
+    def _laid(self, experience: Experience, answers: Sequence[int], weights: Floats) -> LaidOut:
+        """Answers in rows, each a micro-batch."""
+        model, longest = self._players.model, int(experience.lengths.max())
+        room = choose_micro_tokens(self._config, longest, model.device, model.compute_dtype)
+        return lay_out(experience, answers, weights, model.config.pad_id or 0, room)
 
     def _tokens(self, experience: Experience, answer: int) -> slice:
         start = int(experience.starts[answer])
@@ -202,26 +205,20 @@ class RolloutBatches:
         """What the trainer's own forward passes say of each drawn token."""
         config, players = self._config, self._players
         ppo = isinstance(config, PpoConfig)
-        laid = lay_out(
-            experience,
-            range(len(experience.lengths)),
-            experience.learnt.astype(np.float32),
-            self._fill,
-        )
+        everything = range(len(experience.lengths))
+        laid = self._laid(experience, everything, experience.learnt.astype(np.float32))
         model = players.model
-        width = laid.batch.ids.shape[1]
-        rows = choose_micro_rows(config, width, model.device, model.compute_dtype)
         charged = bool(config.kl_weight and config.kl_in == "reward") or config.kl_target
         if config.updates > 1 or charged or ppo:
-            scores = score_batch(model, laid.batch, rows, config.temperature)
+            scores = score_batch(model, laid.batch, config.temperature)
             experience.signals["old"] = laid.flat(scores, experience)
         else:  # learnt once, at once: the update's own forward pass says it
             experience.signals["old"] = np.full(len(experience.ids), np.nan, np.float32)
         if players.reference is not None:
-            scores = score_batch(players.reference, laid.batch, rows, config.temperature)
+            scores = score_batch(players.reference, laid.batch, config.temperature)
             experience.signals["reference"] = laid.flat(scores, experience)
         if ppo:
-            values = score_values(model, laid.batch, rows)
+            values = score_values(model, laid.batch)
             experience.signals["value"] = laid.flat(values, experience)
 
     def _summary(

@@ -10,8 +10,8 @@ from torch import Tensor
 from fledge.model.decoder import Decoder
 from fledge.train.batch import Batch
 from fledge.train.objective import Objective
+from fledge.tune.branching import CHANNELS
 from fledge.tune.critic import values_of
-from fledge.tune.experience import CHANNELS
 from fledge.tune.losses.policy import (
     is_clipped,
     kl_estimate,
@@ -54,9 +54,10 @@ def reinforce_objective(config: ReinforceConfig, tally: Tally) -> Objective:
     ppo = config if isinstance(config, PpoConfig) else None
 
     def objective(model: Decoder, batch: Batch) -> Tensor:
+        batch = batch.trimmed()
         assert batch.signals is not None
         counts = batch.weights > 0
-        states = model.hidden(batch.ids, batch.segments)[counts]  # (N,D)
+        states = model.hidden(batch.ids, batch.segments, continues=batch.continues)[counts]  # (N,D)
         logp, entropy = target_logprobs(model, states, batch.targets[counts], config.temperature)
         signal = dict(zip(CHANNELS, batch.signals[counts].unbind(-1), strict=True))
         old = torch.where(signal["old"].isnan(), logp.detach(), signal["old"])

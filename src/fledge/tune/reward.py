@@ -30,10 +30,11 @@ from fledge.train.parallel import prepare
 from fledge.train.pretrain import copy_tokenizer
 from fledge.train.rates import peak_rates
 from fledge.train.world import ALONE
+from fledge.tune.gathering import Gathered
 from fledge.tune.groups import Group, row_for
 from fledge.tune.losses.reward import bradley_terry, step_cross_entropy
 from fledge.tune.pair_loader import PairLoader
-from fledge.tune.pairs import PairMaterial, gather_pairs, side_length
+from fledge.tune.pairs import gather_pairs, side_length
 from fledge.tune.preference_config import RewardConfig
 from fledge.tune.segments import count_segments, paired, segment_sums
 from fledge.tune.speaker import open_speaker
@@ -71,10 +72,10 @@ def reward(
 ) -> Outcome:
     """Train a scorer on the model at ``base``; it goes to ``out/model``.
 
-    Counts as of ``dpo``.  Figures, of held-out pairs (or steps): ``reward.accuracy`` with its
-    95 % interval, ``reward.loss``, ``reward.brier``, ``reward.calibration_error``,
-    ``reward.margin``; the calibration curve goes to ``out/calibration.json``.  Raises InputError
-    naming what is wrong.
+    Counts as of ``dpo`` (of steps: answers, not pairs).  Figures, of held-out pairs (or steps):
+    ``reward.accuracy`` with its 95 % interval, ``reward.loss``, ``reward.brier``,
+    ``reward.calibration_error``, ``reward.margin``; the calibration curve goes to
+    ``out/calibration.json``.  Raises InputError naming what is wrong.
     """
     with arithmetic(config, choose_device(config)):
         source = find_checkpoint(base)
@@ -103,7 +104,7 @@ def reward(
 
 
 def _lesson(
-    config: RewardConfig, material: PairMaterial, tokenizer: Tokenizer, context: int
+    config: RewardConfig, material: Gathered[Group], tokenizer: Tokenizer, context: int
 ) -> Lesson:
     trained, held_out, by_steps = material.trained, material.held_out, config.kind == "steps"
     if not by_steps:

@@ -34,8 +34,9 @@ from fledge.train.validate import TOKENS
 from fledge.train.world import ALONE, World, join_world
 from fledge.tune.adapters import adapt_model, blank_model, save_trained, stage_rates, trained_count
 from fledge.tune.config import SftConfig
+from fledge.tune.gathering import Gathered
 from fledge.tune.loader import ConversationLoader
-from fledge.tune.material import Material, gather, row_length
+from fledge.tune.material import gather, row_length
 from fledge.tune.neftune import noisy
 from fledge.tune.speaker import open_speaker, write_tokenizer
 from fledge.tune.vocabulary import never_chatted
@@ -134,7 +135,7 @@ def _sft(
 def _job(
     config: SftConfig,
     model: Decoder,
-    material: Material,
+    material: Gathered[Rendered],
     loader: ConversationLoader,
     context: int,
     out: Path,
@@ -182,7 +183,7 @@ def held_out_loss(
     return {"loss": nats / targets}
 
 
-def _ends(model: Decoder, tokenizer: Tokenizer, material: Material) -> dict[str, Any]:
+def _ends(model: Decoder, tokenizer: Tokenizer, material: Gathered[Rendered]) -> dict[str, Any]:
     """The tokens that end an answer: those that end the turns learnt, then the model's own."""
     taught = Counter(one.ids[turn - 1] for one in material.trained for turn in one.turns)
     ends = [token for token, _ in taught.most_common() if tokenizer.is_special(token)]
@@ -216,7 +217,7 @@ def _check_replay(shards: TokenShards, tokenizer: Tokenizer, source: Path) -> No
 
 def _loader(
     config: SftConfig,
-    material: Material,
+    material: Gathered[Rendered],
     tokenizer: Tokenizer,
     context: int,
     tokens: Path | None,

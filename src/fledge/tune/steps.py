@@ -11,14 +11,19 @@ from fledge.core.errors import InputError
 from fledge.core.protocols import Progress
 from fledge.core.types import Message
 from fledge.data.conversations import Rendered
-from fledge.data.step_labels import Stepped, read_steps
+from fledge.data.step_labels import read_steps
 from fledge.tokenizer.tokenizer import Tokenizer
+from fledge.tune.gathering import Gathered, Tally
 from fledge.tune.groups import BETTER, Group
-from fledge.tune.pairs import PairMaterial, apart_by_prompt
+from fledge.tune.pairs import apart_by_prompt
 from fledge.tune.preference_config import RewardConfig
 
 SEPARATOR = "\n\n"
 """What ends a step; a step's score is that of the last token of it."""
+
+
+DROPS = {"overlong": "are longer than {context} tokens"}
+"""Why an answer is left out, for people."""
 
 
 def render_steps(prompt: Sequence[Message], steps: Sequence[str], tokenizer: Tokenizer) -> Rendered:
@@ -41,19 +46,19 @@ def gather_steps(
     tokenizer: Tokenizer,
     context: int,
     progress: Progress,
-) -> PairMaterial:
+) -> Gathered[Group]:
     """Read and render all answers, leave out those too long, hold a share of the prompts out.
 
     Raises InputError when none is left.
     """
-    kept: list[tuple[Stepped, Group]] = []
-    read = overlong = 0
+    tally = Tally(noun="answers", reasons=DROPS)
+    kept, prompts = list[Group](), list[tuple[Message, ...]]()
     for file in files:
         for one in read_steps(file):
-            read += 1
+            tally.read += 1
             rendered = render_steps(one.prompt, one.steps, tokenizer)
             if len(rendered.ids) > context:
-                overlong += 1
+                tally.drop("overlong")
                 if config.overlong == "error":
                     raise InputError(
                         f"{one.origin}: {len(rendered.ids)} tokens, a row holds {context}",
@@ -61,21 +66,12 @@ def gather_steps(
                     )
                 continue
             labels = np.array(one.right, dtype=np.float32)
-            kept.append((one, Group(answers=(rendered,), marks=(BETTER,), signals=(labels,))))
-    if overlong:
-        progress.say(
-            f"of {read:,} answers, {overlong:,} are longer than {context} tokens: left out"
-        )
+            kept.append(Group(answers=(rendered,), marks=(BETTER,), signals=(labels,)))
+            prompts.append(one.prompt)
+    tally.say(context, "cut", progress)
     if not kept:
         raise InputError(
-            f"{', '.join(map(str, files))}: none of {read} answers fits {context} tokens",
+            f"{', '.join(map(str, files))}: none of {tally.read} answers fits {context} tokens",
             remedy="raise context",
         )
-    apart = apart_by_prompt([one.prompt for one, _ in kept], config.held_out, config.seed)
-    return PairMaterial(
-        trained=[group for (_, group), out in zip(kept, apart, strict=True) if not out],
-        held_out=[group for (_, group), out in zip(kept, apart, strict=True) if out],
-        read=read,
-        truncated=0,
-        dropped={"overlong": overlong},
-    )
+    return Gathered.of(kept, apart_by_prompt(prompts, config.held_out, config.seed), tally)
