@@ -48,7 +48,6 @@ class Known:
     fingerprint: str
     chunks: int
     """Of level 0."""
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
