@@ -15,6 +15,7 @@ from fledge.index.store.entries import checked_entries
 from fledge.index.store.protocol import Entry, Snapshot, Vectors
 from fledge.index.store.sqlite.compaction import compact
 from fledge.index.store.sqlite.schema import (
+    BUSY_SECONDS,
     DATABASE,
     check_version,
     connect,
@@ -118,9 +119,11 @@ class SqliteStore:
             with transaction(connection, write=True):
                 generation = compact(connection, self.folder)
             remove_other_generations(self.folder, generation)
-            with suppress(sqlite3.OperationalError):  # others are reading: next time
+            connection.execute("PRAGMA busy_timeout=0")
+            with suppress(sqlite3.OperationalError):  # others are at work: next time
                 connection.execute("VACUUM")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
 
     def verify(self) -> list[str]:
         with self._connection() as connection:
