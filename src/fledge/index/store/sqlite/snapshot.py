@@ -225,6 +225,7 @@ class SqliteSnapshot:
             vectors=int(self._view.with_vector.sum()),
             dimensions=self._vectors.shape[1],
             characters=characters,
+            dead=len(self._view.slots) - self._view.count,
             bytes=self._size(),
         )
 
