@@ -25,6 +25,11 @@ class Candidate:
     score: float
     scores: Mapping[str, float]
 
+    @property
+    def hit(self) -> Hit:
+        """The chunk and its score alone."""
+        return Hit(chunk=self.chunk, score=self.score)
+
     def after(self, step: str, score: float) -> Candidate:
         """The candidate with the score that ``step`` gave it."""
         return Candidate(chunk=self.chunk, score=score, scores={**self.scores, step: score})
