@@ -93,6 +93,8 @@ def _stop_ends(text: str, at: int, following: str) -> bool:
     if word in _NEVER:
         # "No. 5" and "Mar. 5", but "No. I won't."; "Mr." and "Fig." before anything.
         return word in ("no", "art", "mar", "sec", "ed") and not following[:1].isdigit()
+    if before[0].islower() and len(word) == 1:
+        return not following[:1].isdigit()  # "1.5 m. Then", but "b. 1950"
     if len(word) == 1 or "." in word or word in ("etc", "inc", "ltd", "co", "corp", "jr", "sr"):
         first = re.match(r"[^\W\d_]+", following)
         known = first is not None and first[0].lower() in _STARTERS

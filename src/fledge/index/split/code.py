@@ -43,13 +43,38 @@ class _Line:
 
 
 def code_outline(text: str) -> Outline:
-    """Definitions as titles; what they hold is indented further."""
-    titles = []
-    for line in _lines(text):
+    """Definitions as titles, from their comments and decorators on.
+
+    A line that is no further indented than a definition ends it: a title without a name.
+    """
+    titles: list[Title] = []
+    lines = _lines(text)
+    within: list[int] = []  # indentation of the definitions that a line is in
+    for number, line in enumerate(lines):
+        ended = [indent for indent in within if line.indent <= indent]
         name = _defined(line)
+        if not name and (not ended or _CLOSING.match(line.text)):
+            continue
+        within = [indent for indent in within if line.indent > indent]
         if name:
-            titles.append(Title(line.start, line.end, line.indent + 1, name))
+            start = _first_of(text, lines, number).start
+            if titles and not titles[-1].name and titles[-1].start >= start:
+                titles.pop()  # its comments and decorators had ended what was before
+            titles.append(Title(start, line.end, line.indent + 1, name))
+            within.append(line.indent)
+        else:
+            titles.append(Title(line.start, line.start, min(ended) + 1, ""))
     return Outline(text, titles)
+
+
+def _first_of(text: str, lines: list[_Line], number: int) -> _Line:
+    """The first of the comments and decorators right above a line, or the line."""
+    line = lines[number]
+    for above in reversed(lines[max(0, number - 50) : number]):
+        if not _LEADING.match(above.text) or _blank_between(text, above, line):
+            break
+        line = above
+    return line
 
 
 def code_units(text: str) -> list[Unit]:
@@ -67,14 +92,18 @@ def code_units(text: str) -> list[Unit]:
 def _strength(text: str, before: _Line | None, line: _Line, depth: int) -> int:
     if before is None:
         return Break.HEADING
-    gap = text[before.end : line.start]
-    blank = gap.count("\n") > 1 or gap.count("\r") > 1
+    blank = _blank_between(text, before, line)
     if not blank and (_CLOSING.match(line.text) or _leads(before)):
         return Break.NEVER
     opens = _defined(line) or _LEADING.match(line.text)
     if blank or opens:
         return max(Break.SENTENCE, Break.HEADING + 2 * blank - depth)
     return max(Break.PIECE, Break.LINE - depth)
+
+
+def _blank_between(text: str, one: _Line, other: _Line) -> bool:
+    gap = text[one.end : other.start]
+    return (gap.count("\n") or gap.count("\r")) > 1
 
 
 def _leads(line: _Line) -> bool:

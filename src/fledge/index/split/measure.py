@@ -56,6 +56,14 @@ class Ruler:
         at = bisect_left(self._starts, start) + tokens
         return self._starts[at] if at < len(self._starts) else len(self.text)
 
+    def back(self, end: int, tokens: int) -> int:
+        """The earliest start of a stretch to ``end`` that holds at most so many tokens."""
+        at = max(0, bisect_left(self._starts, end) - tokens)
+        start = self._starts[at] if tokens and at < len(self._starts) else end
+        while start < end and not _may_cut(self.text, start):
+            start += 1
+        return start
+
     def cut(self, start: int, end: int, tokens: int) -> int:
         """Where to cut [start, end), which is too long: before a word, if one is near.
 

@@ -16,7 +16,8 @@ _ATX = re.compile(r"^ {0,3}(#{1,6})[ \t]+([^\n]+)$", re.MULTILINE)
 _SETEXT = re.compile(r"^([^\n]+)\n {0,3}(=+|-{2,})[ \t]*\r?$", re.MULTILINE)
 _NUMBER = "[ 　]?[一二三四五六七八九十百零〇\\d]{1,5}[ 　]?"
 _CHAPTER = re.compile(
-    rf"^[ \t　]*(?:(?P<one>第{_NUMBER}[编編篇卷])|(?P<two>第{_NUMBER}章)|(?P<three>第{_NUMBER}[节節])"
+    rf"^[ \t　]*(?:(?P<one>第{_NUMBER}[编編篇卷])|(?P<two>第{_NUMBER}章)"
+    rf"|(?P<three>第{_NUMBER}[节節])"
     r"|(?P<part>(?i:part) [\dIVXLC]+\b)|(?P<chapter>(?i:chapter) [\dIVXLC]+\b)"
     r"|(?P<section>(?i:section) [\dIVXLC]+\b))(?P<rest>[^\n]{0,60})$",
     re.MULTILINE,
@@ -26,7 +27,10 @@ _RANKS = {"one": 1, "two": 2, "three": 3, "part": 1, "chapter": 2, "section": 3}
 
 @dataclass(frozen=True)
 class Title:
-    """A heading: where its line is, its rank (1 is the highest) and what it says."""
+    """A heading: where its line is, its rank (1 is the highest) and what it says.
+
+    One without a name ends what those of its rank and below hold.
+    """
 
     start: int
     end: int
@@ -44,7 +48,7 @@ class Outline:
         above: list[Title] = []
         for title in titles:
             above = [one for one in above if one.rank < title.rank] + [title]
-            self._paths.append(tuple(one.name for one in above))
+            self._paths.append(tuple(one.name for one in above if one.name))
 
     def heading(self, start: int, end: int) -> str:
         """The titles that stand above all of [start, end), outermost first."""

@@ -53,8 +53,8 @@ def pack(
     """Runs of ``units`` of at most ``size`` tokens each, which fit by themselves.
 
     A run ends at the strongest break from its half on (at a heading, from its quarter on), the
-    latest of equals.  Each begins up to ``overlap`` tokens inside the one before.  ``least``: tokens below which a run does not
-    end even where it must (``Break.ALWAYS``), if more fits.
+    latest of equals.  Each begins up to ``overlap`` tokens inside the one before.  ``least``:
+    tokens below which a run does not end even where it must (``Break.ALWAYS``), if more fits.
     """
     ends = [unit.end for unit in units]
     runs: list[Run] = []
@@ -73,9 +73,9 @@ def _until_barrier(
     units: Sequence[Unit], ruler: Ruler, first: int, taken: int, room: int, least: int
 ) -> int:
     for number in range(taken + 1, room):
-        if units[number].strength >= Break.ALWAYS:
-            if ruler.count(units[first].start, units[number - 1].end) >= least:
-                return number
+        enough = ruler.count(units[first].start, units[number - 1].end) >= least
+        if enough and units[number].strength >= Break.ALWAYS:
+            return number
     return room
 
 

@@ -87,13 +87,15 @@ def _equal(ruler: Ruler, size: int, overlap: int) -> list[tuple[int, int]]:
     """Spans of ``size`` tokens, wherever they end."""
     spans: list[tuple[int, int]] = []
     at, last = trimmed(ruler.text, 0, len(ruler.text))
-    while at < last:
-        end = ruler.cut(at, last, size)
-        spans.append(trimmed(ruler.text, at, end))
-        if end >= last:
-            break
-        step = ruler.cut(at, end, size - overlap)
-        at, _ = trimmed(ruler.text, step, last)
+    end = at
+    while end < last:
+        further = ruler.cut(at, last, size)
+        if further <= end:  # the overlap left no room for more
+            at, _ = trimmed(ruler.text, end, last)
+            further = ruler.cut(at, last, size)
+        spans.append(trimmed(ruler.text, at, further))
+        end = further
+        at, _ = trimmed(ruler.text, max(at + 1, ruler.back(end, overlap)), last)
     return spans
 
 
