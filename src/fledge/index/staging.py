@@ -1,4 +1,4 @@
-"""Documents on their way into a store: cut, turned into terms, embedded and committed in batches."""
+"""Documents on their way into a store: cut, turned into terms, embedded, committed in batches."""
 
 from __future__ import annotations
 
