@@ -14,17 +14,19 @@ _ENDING = re.compile(
     rf"|(?P<marks>[!?][!?。！？]*{_AFTER})"
     rf"|(?P<stop>\.{_AFTER})"
 )
-_NEVER = frozenset(
-    """mr mrs ms dr prof rev hon gen col capt lt sgt st mt ft messrs mme mlle vs e.g i.e cf viz
+_NEVER_TEXT = """
+    mr mrs ms dr prof rev hon gen col capt lt sgt st mt ft messrs mme mlle vs e.g i.e cf viz
     al eq eqs fig figs no nos vol vols pp p ch sec art ref refs approx ca dept univ ed eds tab
-    jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri""".split()
-)
+    jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thurs fri
+"""
+_NEVER = frozenset(_NEVER_TEXT.split())
 """Abbreviations that something always follows."""
-_STARTERS = frozenset(
-    """a an the this that these those it its he she they we you i his her their our my in on at
+_STARTERS_TEXT = """
+    a an the this that these those it its he she they we you i his her their our my in on at
     for from with by as but and or so if when while after before since although however there
-    here what who how why where which no not all some many most one two""".split()
-)
+    here what who how why where which no not all some many most one two
+"""
+_STARTERS = frozenset(_STARTERS_TEXT.split())
 """Words that begin a sentence when they are capitalised after what may be an abbreviation."""
 _WORD_BEFORE = re.compile(r"[^\W\d_](?:[^\W\d_]|\.(?=[^\W\d_]))*$")
 _LINE_NUMBER = re.compile(r"[ \t]*(?:[0-9]{1,3}|[A-Za-z]|[ivxIVX]{1,4})$")
@@ -91,6 +93,8 @@ def _stop_ends(text: str, at: int, following: str) -> bool:
     if word in _NEVER:
         # "No. 5" and "Mar. 5", but "No. I won't."; "Mr." and "Fig." before anything.
         return word in ("no", "art", "mar", "sec", "ed") and not following[:1].isdigit()
+    if before[0].islower() and len(word) == 1:
+        return not following[:1].isdigit()  # "1.5 m. Then", but "b. 1950"
     if len(word) == 1 or "." in word or word in ("etc", "inc", "ltd", "co", "corp", "jr", "sr"):
         first = re.match(r"[^\W\d_]+", following)
         known = first is not None and first[0].lower() in _STARTERS

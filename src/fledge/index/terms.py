@@ -15,12 +15,13 @@ from typing import Any
 VERSION = 1
 """Of the rules below.  The stems are those of Snowball 3, the folding is OpenCC 1.4's."""
 
-STOP_WORDS = frozenset(
-    """a about an and any are as at be been being but by can could did do does doing during each
+_STOP_WORDS_TEXT = """
+    a about an and any are as at be been being but by can could did do does doing during each
     for from had has have having he her his how i if in into is it its me more most my no nor not
     of on or our she should so some such than that the their them then there these they this those
-    to was we were what when where which while who whom whose why with would you your""".split()
-)
+    to was we were what when where which while who whom whose why with would you your
+"""
+STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
 """Words that tell how a sentence is built, not what it is about."""
 
 MAX_LENGTH = 64

@@ -1,4 +1,4 @@
-"""Texts to vectors for an index: a package, a folder, a server.  See docs/grounding-embedding.md."""
+"""Texts to vectors for an index: a folder, a server.  See docs/grounding-embedding.md."""
 
 from __future__ import annotations
 

@@ -32,6 +32,8 @@ METADATA = "meta."
 
 DEEPEST = 50
 """Filters inside filters, at most."""
+BROADEST = 500
+"""Comparisons in a filter, at most."""
 WIDEST = 10_000
 """Values that a filter compares with, at most."""
 
@@ -166,19 +168,21 @@ def wanted_of(where: Compare) -> list[Scalar]:
 
 def checked(where: Filter) -> Filter:
     """The filter itself; raises InputError, naming the comparison, for one that means nothing."""
-    count = 0
+    comparisons = values = 0
     stack: list[tuple[Filter, int]] = [(where, 1)]
     while stack:
         filter_, depth = stack.pop()
         if isinstance(filter_, Compare):
             _check(filter_)
-            count += len(filter_.value) if isinstance(filter_.value, tuple) else 1
+            comparisons += 1
+            values += len(filter_.value) if isinstance(filter_.value, tuple) else 1
         else:
             inner = (filter_.inner,) if isinstance(filter_, Not) else filter_.inner
             stack.extend((each, depth + 1) for each in inner)
-        if depth > DEEPEST or count > WIDEST:
+        if depth > DEEPEST or comparisons > BROADEST or values > WIDEST:
             raise InputError(
-                f"the filter is nested deeper than {DEEPEST} or has more than {WIDEST:,} values",
+                f"the filter is nested deeper than {DEEPEST}, or has more than {BROADEST}"
+                f" comparisons or {WIDEST:,} values",
                 remedy="search without it and sift the hits, or mark documents in their metadata",
             )
     return where

@@ -48,7 +48,6 @@ class Known:
     fingerprint: str
     chunks: int
     """Of level 0."""
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +92,8 @@ class Sizes:
     """Of the vectors; 0 while there is none."""
     characters: int
     """Of all texts together."""
+    dead: int
+    """Chunks replaced or removed whose space is not given back yet; see ``Store.compact``."""
     bytes: int
     """On disk (0 where a server does not tell)."""
 

@@ -1,0 +1,97 @@
+"""A source: what is read as one piece (a file, a URL, a row), and how to tell that it changed.
+
+Ids.  A source's id never holds "#" or "!"; a document in it has the id of the source alone, or
+followed by "!" and a member of an archive, or "#" and a record.  So ``owner`` is exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from fledge.index.loaded import Loaded, Unreadable
+
+_RESERVED = re.compile(r"[%#!\x00-\x1f\x7f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What is read as one piece.
+
+    ``file`` holds it, or ``content`` when it came from the network or a database.
+    """
+
+    id: str
+    """Stable over versions: a file's path below the input, a URL, a table and its key."""
+    path: str
+    """What people know it by: a file's path as it was given, or a URL without secrets."""
+    name: str
+    """Its extension says the format: "a.pdf", "page.html"."""
+    kind: Literal["file", "url", "row"] = "file"
+    stamp: str = ""
+    """Cheap to tell without reading: a file's size and time of change, a server's ETag; or ""."""
+    file: Path | None = None
+    content: bytes | None = field(default=None, repr=False)
+    charset: str = ""
+    """The character set that a server declared."""
+
+    def digest(self) -> str:
+        """The first 32 hex digits of SHA-256 of its bytes; reads the file.  Raises OSError."""
+        if self.content is not None:
+            return hashlib.sha256(self.content).hexdigest()[:32]
+        assert self.file is not None
+        with self.file.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()[:32]
+
+    @property
+    def size(self) -> int:
+        """In bytes.  Raises OSError when the file is gone."""
+        if self.content is not None:
+            return len(self.content)
+        assert self.file is not None
+        return self.file.stat().st_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parsed:
+    """What came of one source: its documents, and what could not be read of it.
+
+    ``digest`` belongs to the bytes that were parsed, "" when they could not be read: an index that
+    keeps it beside the documents knows next time whether there is anything to do.
+    """
+
+    source: Source
+    digest: str
+    items: tuple[Loaded | Unreadable, ...]
+
+    @property
+    def documents(self) -> tuple[Loaded, ...]:
+        return tuple(item for item in self.items if isinstance(item, Loaded))
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        return tuple(item for item in self.items if isinstance(item, Unreadable))
+
+
+def owner(document: str) -> str:
+    """The id of the source that a document of this id is read from.
+
+    >>> owner("docs/mail.mbox#3!plan.pdf"), owner("docs/a.md")
+    ('docs/mail.mbox', 'docs/a.md')
+    """
+    return re.split("[#!]", document, maxsplit=1)[0]
+
+
+def quoted(part: str) -> str:
+    """A part of an id: what ids reserve, and what no text should hold, percent-encoded.
+
+    >>> quoted("C# notes!.md")
+    'C%23 notes%21.md'
+    """
+    return _RESERVED.sub(
+        lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass")),
+        part,
+    )

@@ -1,0 +1,61 @@
+"""Which store an index folder names, opened or made.
+
+The folder's ``manifest.json`` says which: "sqlite", "lance", or the URL of a PostgreSQL server.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fledge.core.errors import InputError
+from fledge.core.files import read_json
+from fledge.index.store.protocol import Store
+
+MANIFEST = "manifest.json"
+
+
+def store_kind(folder: Path) -> str:
+    """What the folder's index is kept in."""
+    path = folder / MANIFEST
+    found = read_json(path) if path.is_file() else {}
+    kind = found.get("store", "sqlite") if isinstance(found, dict) else "sqlite"
+    return str(kind)
+
+
+def open_store(folder: Path) -> Store:
+    """The index in ``folder``; raises InputError when there is none."""
+    if not holds_store(folder):
+        raise InputError(
+            f"{folder} holds no index",
+            remedy=f"make one: fledge index build --input PATH --out {folder}",
+        )
+    kind = store_kind(folder)
+    if kind == "sqlite":
+        from fledge.index.store.sqlite.store import SqliteStore
+
+        return SqliteStore(folder)
+    raise _unknown(kind)
+
+
+def create_store(folder: Path, kind: str, settings: dict[str, Any]) -> Store:
+    """An empty index of one kind in ``folder``."""
+    if kind == "sqlite":
+        from fledge.index.store.sqlite.store import SqliteStore
+
+        return SqliteStore.create(folder, settings)
+    raise _unknown(kind)
+
+
+def holds_store(folder: Path) -> bool:
+    """Whether there is an index in ``folder``."""
+    kind = store_kind(folder)
+    if kind == "sqlite":
+        from fledge.index.store.sqlite.store import holds_index
+
+        return holds_index(folder)
+    raise _unknown(kind)
+
+
+def _unknown(kind: str) -> InputError:
+    return InputError(f"store = {kind!r} is not known", remedy="sqlite, lance or postgresql://…")
