@@ -25,6 +25,14 @@ _QUOTED = re.compile(
 )
 
 
+_EMPTY = frozenset("的地得是者了在和与于之也就都而及或为有被把由从其它他她这那即并并且所以则")
+"""Chinese characters that say nothing by themselves; terms are in Simplified characters."""
+_NEGATION = re.compile(
+    r"\b(?:not|never|no|none|neither|nor|cannot|without)\b|n['’]t\b|[不没沒未非無无](?![仅僅过過论論])",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True)
 class Borne:
     """``passage[start:end]`` bears a sentence out; ``share`` of its terms stand there."""
@@ -35,11 +43,11 @@ class Borne:
 
 
 def bears_out(sentence: str, passage: str, question: str = "") -> Borne | None:
-    """The shortest run of whole sentences of ``passage`` that bears ``sentence`` out, or None.
+    """The whole sentences of ``passage`` that hold most of ``sentence``, the fewest; or None.
 
     Terms of the question need only be somewhere in the passage: "it" may stand for them.
     """
-    wanted = set(terms(sentence))
+    wanted = _telling(sentence)
     split = parts(passage)
     everywhere = {term for part in split for term in part.terms}
     if not wanted or len(wanted & everywhere) < CONTAINED * len(wanted):
@@ -48,25 +56,34 @@ def bears_out(sentence: str, passage: str, question: str = "") -> Borne | None:
     figures = numbers(normalise(sentence)) - numbers(normalise(question))
     quotes = [next(filter(None, match.groups())) for match in _QUOTED.finditer(sentence)]
     quotes = [quote for quote in quotes if quote not in question]
-    for size in range(1, REACH + 1):
-        best = _best(split, size, new, wanted)
-        for share, first, last in best:
-            start, end = split[first].start, split[last].end
-            if share < TOGETHER:
-                break
-            text = passage[start:end]
-            if figures <= numbers(normalise(text)) and all(quote in text for quote in quotes):
-                return Borne(start, end, share)
+    for share, first, last in _runs(split, new, wanted):
+        if share < TOGETHER:
+            return None
+        start, end = split[first].start, split[last].end
+        text = passage[start:end]
+        holds = figures <= numbers(normalise(text)) and all(quote in text for quote in quotes)
+        if holds and _agree(sentence, text, single=first == last):
+            return Borne(start, end, share)
     return None
 
 
-def _best(
-    split: tuple[Part, ...], size: int, new: Set[str], wanted: Set[str]
-) -> list[tuple[float, int, int]]:
-    """Runs of ``size`` sentences by their share of ``new``, and of ``wanted`` where that ties."""
+def _telling(text: str) -> set[str]:
+    """The terms of a text that say something."""
+    return {term for term in terms(text) if not _EMPTY & set(term)}
+
+
+def _agree(sentence: str, text: str, *, single: bool) -> bool:
+    """Whether both deny or both affirm, as far as words of negation tell."""
+    denies, held = bool(_NEGATION.search(sentence)), bool(_NEGATION.search(text))
+    return denies == held if single else held or not denies
+
+
+def _runs(split: tuple[Part, ...], new: Set[str], wanted: Set[str]) -> list[tuple[float, int, int]]:
+    """Runs of up to ``REACH`` sentences with their share of ``new``: those with most of it first,
+    then the shortest, then those with most of ``wanted``."""
     runs = []
-    for first in range(len(split) - size + 1):
-        held = {term for part in split[first : first + size] for term in part.terms}
-        share = len(new & held) / len(new)
-        runs.append((-share, -len(wanted & held), first))
-    return [(-share, first, first + size - 1) for share, _, first in sorted(runs)]
+    for size in range(1, REACH + 1):
+        for first in range(len(split) - size + 1):
+            held = {term for part in split[first : first + size] for term in part.terms}
+            runs.append((-len(new & held), size, -len(wanted & held), first))
+    return [(-n / len(new), first, first + size - 1) for n, size, _, first in sorted(runs)]

@@ -120,6 +120,8 @@ class Claim:
 
     gap: str
     text: str
+    start: int = 0
+    """Where it begins in the text that was split."""
 
 
 class Claims:
@@ -135,8 +137,7 @@ class Claims:
         whole = split_claims(self._rest)
         if len(whole) > 1 and any(character.isalpha() for character in whole[-1].text):
             yield from self._given(whole[:-1])
-            last = whole[-1].text
-            self._rest = whole[-1].gap + self._rest[self._rest.rfind(last) :]
+            self._rest = whole[-1].gap + self._rest[whole[-1].start :]
 
     def end(self) -> Iterator[Claim]:
         """What is left."""
@@ -159,9 +160,11 @@ def split_claims(text: str) -> list[Claim]:
         leading = _LEADING.match(sentence)
         if leading and found:
             found[-1] = replace(found[-1], text=f"{found[-1].text} {leading[0].strip()}")
-            sentence = sentence[leading.end() :].strip()
+            start += leading.end()
+            start += len(text[start:end]) - len(text[start:end].lstrip())
+            sentence = text[start:end]
         if sentence:
-            found.append(Claim(gap, sentence))
+            found.append(Claim(gap, sentence, start))
     return found
 
 

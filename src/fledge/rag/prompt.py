@@ -55,9 +55,9 @@ class Prompt:
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens of a text, for a model whose tokenizer is out of reach: 4 bytes each, a Chinese
-    character one; most tokenizers need fewer."""
-    ascii_count = sum(character < "\\x80" for character in text)
+    """Tokens of a text, for a model whose tokenizer is out of reach: one for three ASCII characters
+    and one for every other character; most tokenizers need fewer."""
+    ascii_count = sum(character < "\x80" for character in text)
     return -(-ascii_count // 3) + (len(text) - ascii_count)
 
 
@@ -76,12 +76,12 @@ def build_prompt(
     language = language_of(question)
     rules = _RULES[language].format(not_found=not_found(question))
     asked = _ASKED[language].format(question=question)
-    room = budget - count(rules) - count(asked)
+    room = budget - count(rules) - count(asked) - 2
     shown: list[Passage] = []
     blocks: list[str] = []
     suspicious: list[str] = []
     for passage in passages:
-        fitted = _fitted(passage, room - count(_head(len(shown) + 1, passage)) - 8, count)
+        fitted = _fitted(passage, room - count(_head(len(shown) + 1, passage)) - 32, count)
         if fitted is None:
             break
         verdict = injection_verdict(fitted.text)
@@ -91,7 +91,7 @@ def build_prompt(
         block = _block(len(shown) + 1, fitted, note)
         shown.append(fitted)
         blocks.append(block)
-        room -= count(block)
+        room -= count(block) + 2
     turns = _recent(history, room, count)
     text = "\n\n".join([*blocks, asked])
     messages = (Message(role="system", content=rules), *turns, Message(role="user", content=text))
