@@ -43,6 +43,7 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "chat": ("Use a model", "chat", "Chat in the terminal."),
     "serve": ("Use a model", "serve", "Serve the OpenAI-compatible API and the chat page."),
     "bench": ("Use a model", "bench", "Measure how fast a model answers on this machine."),
+    "index": ("Ground it", "index", "Make documents searchable; update, search, verify."),
     "import": ("Checkpoints", "import_", "Check a checkpoint from anywhere and take it over."),
     "export": ("Checkpoints", "export", "Write a model for transformers or llama.cpp (GGUF)."),
     "sandbox": ("This machine", "sandbox", "Run Python that a model wrote, shut in."),

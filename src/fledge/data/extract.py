@@ -56,8 +56,13 @@ class Extracted:
     """Share of the text that stands in ``<pre>`` or ``<code>``."""
 
 
-def extract_html(page: str, favour: str = "balanced") -> Extracted | None:
-    """The main text of an HTML page; None when it cannot be parsed."""
+def extract_html(
+    page: str, favour: str = "balanced", *, markdown: bool = False
+) -> Extracted | None:
+    """The main text of an HTML page; None when it cannot be parsed.
+
+    ``markdown`` keeps headings, code and lists as Markdown marks them.
+    """
     from trafilatura import bare_extraction
 
     tree = parse(page)
@@ -72,6 +77,7 @@ def extract_html(page: str, favour: str = "balanced") -> Extracted | None:
         fast=True,
         include_comments=False,
         include_tables=True,
+        include_formatting=markdown,
         favor_precision=favour == "precision",
         favor_recall=favour == "recall",
         with_metadata=False,

@@ -12,6 +12,17 @@ from typing import Any
 from fledge.index.loaded import Unreadable
 
 PHASES = ("discover", "parse", "split", "terms", "embed", "commit")
+_COUNTS = (
+    "new",
+    "changed",
+    "unchanged",
+    "removed",
+    "chunks",
+    "characters",
+    "terms",
+    "embedded",
+    "reused",
+)
 
 
 @dataclass
@@ -47,11 +58,7 @@ class BuildReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report as it is written: flat figures beside the details."""
-        counts = {
-            name: getattr(self, name)
-            for name in ("new", "changed", "unchanged", "removed", "chunks", "characters")
-            + ("terms", "embedded", "reused")
-        }
+        counts = {name: getattr(self, name) for name in _COUNTS}
         figures: dict[str, float] = {f"index.{name}": value for name, value in counts.items()}
         figures["index.failed"] = len(self.failed)
         figures |= {f"index.total.{name}": value for name, value in self.sizes.items()}

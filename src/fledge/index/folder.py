@@ -27,7 +27,6 @@ from fledge.index.build_report import BuildReport
 from fledge.index.config import IndexConfig, differences, settings_of
 from fledge.index.embed.protocol import IndexEmbedder
 from fledge.index.store.opening import MANIFEST, create_store, holds_store, open_store, store_kind
-from fledge.index.store.protocol import Store
 
 REPORT = "report.json"
 _LOCK = ".building"
@@ -165,7 +164,7 @@ def recorded_config(folder: Path) -> IndexConfig:
     if was == Path.cwd():
         return config
     moved = [each if _stands_alone(each) else str(was / each) for each in config.input]
-    return config.model_copy(update={"input": tuple(moved)})
+    return config.model_copy(update={"input": moved})
 
 
 def _stands_alone(given: str) -> bool:
@@ -189,9 +188,3 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def open_index(folder: Path) -> Store:
-    """The store of an index, for reading; a rebuild that was killed at its very end is finished."""
-    restore_folder(folder)
-    return open_store(folder)

@@ -1,4 +1,4 @@
-"""Documents on their way into a store: cut, turned into terms, embedded and committed in batches."""
+"""Documents on their way into a store: cut, turned into terms, embedded, committed in batches."""
 
 from __future__ import annotations
 
@@ -69,10 +69,13 @@ class Stage:
         self._waiting.append(waiting)
         self._chunks += len(waiting.texts)
         self._characters += len(loaded.document.text)
-        full = self._chunks >= self._target or self._characters >= CHARACTERS
-        if full or time.monotonic() - self._begun > SECONDS:
+        if self._full():
             self.flush()
         return None
+
+    def _full(self) -> bool:
+        late = time.monotonic() - self._begun > SECONDS
+        return late or self._chunks >= self._target or self._characters >= CHARACTERS
 
     def remove(self, ids: list[str]) -> None:
         """Take documents out, in the next commit."""

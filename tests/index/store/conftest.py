@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from store_samples import SETTINGS, Opener
 
 from fledge.index.store.protocol import Store
 from fledge.index.store.sqlite.store import SqliteStore
-
-SETTINGS = {"embedder": "sample", "split": {"size": 20}}
-
-Opener = Callable[[], Store]
-"""The same store, opened once more."""
 
 
 @pytest.fixture(params=["sqlite"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from math import log
 from typing import Any
 
@@ -14,9 +15,10 @@ from fledge.core.types import Document, content_hash
 from fledge.index.chunk import Chunk
 from fledge.index.loaded import Box, Place
 from fledge.index.store.filters import Filter, accepts, fields_of
-from fledge.index.store.protocol import Entry, Snapshot, Vectors
+from fledge.index.store.protocol import Entry, Snapshot, Store, Vectors
 
 DIMENSIONS = 8
+SETTINGS = {"embedder": "sample", "split": {"size": 20}}
 WORDS = (
     "bridge",
     "steel",
@@ -31,6 +33,9 @@ WORDS = (
     "%_*",
     "近",
 )
+
+Opener = Callable[[], Store]
+"""The same store, opened once more."""
 
 
 def vector_of(text: str, dimensions: int = DIMENSIONS) -> Vectors:

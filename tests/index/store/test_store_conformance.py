@@ -7,8 +7,17 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import SETTINGS, Opener
-from store_samples import DIMENSIONS, WORDS, Model, drawn_text, entry, scored, vector_of
+from store_samples import (
+    DIMENSIONS,
+    SETTINGS,
+    WORDS,
+    Model,
+    Opener,
+    drawn_text,
+    entry,
+    scored,
+    vector_of,
+)
 
 from fledge.core.errors import InputError
 from fledge.index.loaded import Place

@@ -23,8 +23,8 @@ class Limits(Config):
     ratio: float = Field(default=200, gt=1)
     """Bytes unpacked per packed byte of an archive that unpacks to more than 10 MB."""
 
-    members: int = Field(default=100_000, ge=1)
-    """Members of an archive, messages of a mailbox, records of a file."""
+    members: int = Field(default=1_000_000, ge=1)
+    """Members of an archive, messages of a mailbox, records or rows of a file."""
 
     depth: int = Field(default=3, ge=1)
     """Archives and attachments inside each other; 1: nothing inside a member is opened."""
@@ -57,10 +57,10 @@ class LoadConfig(Config):
     hidden: bool = False
     """Read files and folders below an input whose names begin with a dot."""
 
-    skip_folders: Strings = ["__pycache__", "node_modules", "site-packages"]
+    skip_folders: Strings = Field(default=["__pycache__", "node_modules", "site-packages"])
     """Names of folders below an input that are not entered."""
 
-    text_keys: Strings = []
+    text_keys: Strings = Field(default=[])
     """Keys that hold the text of a JSON record, dotted (``doc.body``); empty: the usual names."""
 
     boxes: bool = True

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fledge.index.load.formats import format_named
 from fledge.index.loaded import Loaded, Unreadable
 
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _RESERVED = re.compile(r"[%#!\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -37,6 +39,8 @@ class Source:
     content: bytes | None = field(default=None, repr=False)
     charset: str = ""
     """The character set that a server declared."""
+    modified: str = ""
+    """ISO 8601 date of the last change that a server told."""
 
     def digest(self) -> str:
         """The first 32 hex digits of SHA-256 of its bytes; reads the file.  Raises OSError."""
@@ -45,6 +49,15 @@ class Source:
         assert self.file is not None
         with self.file.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()[:32]
+
+    def now(self) -> str:
+        """The stamp of a file as it is at this moment; "" for what is in memory."""
+        return "" if self.file is None else stamp_of(self.file)
+
+    @property
+    def format(self) -> str:
+        """What its name says it is: "pdf", "zip", or "" """
+        return format_named(self.name)
 
     @property
     def size(self) -> int:
@@ -76,6 +89,12 @@ class Parsed:
         return tuple(item for item in self.items if isinstance(item, Unreadable))
 
 
+def stamp_of(file: Path) -> str:
+    """Size and time of change of a file.  Raises OSError."""
+    found = file.stat()
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
 def owner(document: str) -> str:
     """The id of the source that a document of this id is read from.
 
@@ -95,3 +114,8 @@ def quoted(part: str) -> str:
         lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass")),
         part,
     )
+
+
+def shown(path: str) -> str:
+    """A path as it may stand in a report: without control characters and broken UTF-8."""
+    return _UNPRINTABLE.sub("\ufffd", path)

@@ -149,7 +149,7 @@ def explained(folder: Path, *, disk: bool = True) -> Iterator[None]:
 
 def _explain(error: sqlite3.Error | OSError, folder: Path) -> FledgeError | None:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if full or code == sqlite3.SQLITE_FULL:
         return FledgeError(
             f"{folder}: the disk is full; what was committed before is whole",
