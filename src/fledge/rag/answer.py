@@ -123,6 +123,16 @@ class Answerer:
         self, question: str, passages: Sequence[Passage], tools: Tools
     ) -> tuple[float, float]:
         """The probability that the passages answer, and the threshold it is compared with."""
+        measures, kind = self.measures(question, passages, tools)
+        language, _, embedder = kind.partition(":")
+        model = support_model(language, embedder, self.support)
+        threshold = self.config.threshold
+        return model.probability(measures), model.threshold if threshold is None else threshold
+
+    def measures(
+        self, question: str, passages: Sequence[Passage], tools: Tools
+    ) -> tuple[dict[str, float], str]:
+        """The evidence, and which support model weighs it: "language" or "language:embedder"."""
         seen = [
             Seen(
                 text=one.text, lexical=one.scores.get("lexical", 0.0), dense=one.scores.get("dense")
@@ -130,10 +140,10 @@ class Answerer:
             for one in passages
         ]
         measures = measure(question, tools.rarity(question), seen)
-        name = tools.vectors.name if tools.vectors is not None and "cosine" in measures else ""
-        model = support_model(language_of(question), name, self.support)
-        threshold = self.config.threshold
-        return model.probability(measures), model.threshold if threshold is None else threshold
+        language = language_of(question)
+        if tools.vectors is None or "cosine" not in measures:
+            return measures, language
+        return measures, f"{language}:{tools.vectors.name}"
 
     def _extracted(self, query: Query, base: Answer, tools: Tools) -> Generator[Said, None, Answer]:
         with base.trace.stage("extract") as stage:
