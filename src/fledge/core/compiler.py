@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fledge.core.home import home_folder
+
 
 def find_compiler() -> str | None:
     """The C++ compiler to use: $CXX if it is there, else the system's usual one, else another."""
@@ -31,10 +33,4 @@ def _is_at_hand(name: str) -> bool:
 
 def compiled_folder() -> Path:
     """Below $FLEDGE_HOME, or the user's cache."""
-    home = os.environ.get("FLEDGE_HOME")
-    if home:
-        return Path(home) / "compiled"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "fledge" / "compiled"
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "fledge" / "compiled"
+    return home_folder() / "compiled"

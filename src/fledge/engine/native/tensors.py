@@ -44,10 +44,13 @@ class Stored:
         return (self.numbers.astype(np.uint32) << 16).view(np.float32)
 
 
-def open_tensors(folder: Path) -> dict[str, Stored]:
-    """All tensors of a checkpoint; raises InputError naming what is missing, cut or no float."""
+def open_tensors(folder: Path, ignored: tuple[str, ...] = ()) -> dict[str, Stored]:
+    """All tensors of a checkpoint; raises InputError naming what is missing, cut or no float.
+
+    ``ignored``: endings of names that are left out.
+    """
     if (folder / SINGLE).is_file():
-        return read_tensors(folder / SINGLE)
+        return read_tensors(folder / SINGLE, ignored)
     index = read_json(folder / INDEX)
     placed = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(placed, dict) or not placed:
@@ -57,14 +60,14 @@ def open_tensors(folder: Path) -> dict[str, Stored]:
         raise InputError(f"{folder / INDEX} names no files of the folder", remedy=COPY_AGAIN)
     tensors: dict[str, Stored] = {}
     for file in sorted(files):
-        tensors |= read_tensors(folder / file)
-    absent = sorted(placed.keys() - tensors.keys())
+        tensors |= read_tensors(folder / file, ignored)
+    absent = sorted(n for n in placed.keys() - tensors.keys() if not n.endswith(ignored))
     if absent:
         raise InputError(f"{folder}: tensor {absent[0]} is in no file", remedy=COPY_AGAIN)
     return tensors
 
 
-def read_tensors(path: Path) -> dict[str, Stored]:
+def read_tensors(path: Path, ignored: tuple[str, ...] = ()) -> dict[str, Stored]:
     """All tensors of one file; errors as in ``open_tensors``."""
     try:
         data = np.memmap(path, np.uint8, mode="r")
@@ -73,7 +76,11 @@ def read_tensors(path: Path) -> dict[str, Stored]:
         if not isinstance(header, dict):
             raise ValueError("the file is cut short")
         header.pop("__metadata__", None)
-        return {name: _tensor(path, data[start:], name, entry) for name, entry in header.items()}
+        return {
+            name: _tensor(path, data[start:], name, entry)
+            for name, entry in header.items()
+            if not name.endswith(ignored)
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read: {error}", remedy=COPY_AGAIN) from None
 

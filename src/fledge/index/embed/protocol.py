@@ -14,14 +14,21 @@ Vectors = NDArray[np.float32]
 class IndexEmbedder(Protocol):
     """Texts to vectors of unit length.  N texts, D dimensions."""
 
-    name: str
-    """What people call it: "minilm", a folder's name, a server's model."""
-    revision: str
-    """Of weights and settings: vectors of one revision may be compared."""
-    dimensions: int
-    """D; 0 for the embedder that embeds nothing (spec "none")."""
-    languages: tuple[str, ...]
-    """Languages it was made for, as ``language`` names them; empty: not known."""
+    @property
+    def name(self) -> str:
+        """What people call it: "minilm", a folder's name, a server's model."""
+
+    @property
+    def revision(self) -> str:
+        """Of weights and settings: vectors of one revision may be compared."""
+
+    @property
+    def dimensions(self) -> int:
+        """D; 0 for the embedder that embeds nothing (spec "none")."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages it serves, as ``fledge.index.language`` names them; empty: not known."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of passages: (N, D) float32."""
