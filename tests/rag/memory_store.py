@@ -207,6 +207,7 @@ class MemorySnapshot:
             vectors=len(self.rows_of),
             dimensions=DIMENSIONS if self.rows_of else 0,
             characters=characters,
+            dead=0,
             bytes=0,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fledge.metrics.intervals import bootstrap, clustered
 
@@ -29,7 +30,7 @@ def reciprocal_rank(
     return 1.0 / next(places, math.inf)
 
 
-def ndcg_at(k: int, ranked: Sequence[Hashable], gains: Mapping[Hashable, float]) -> float:
+def ndcg_at(k: int, ranked: Sequence[Hashable], gains: Mapping[Any, float]) -> float:
     """Discounted gain of the first ``k`` over that of the best order (Jarvelin, Kekalainen 2002).
 
     ``gains`` of at least 0, taken as they are (linear); an item counts once, where it stands
@@ -54,7 +55,7 @@ class Ranking:
     """What one question found.  ``cluster`` groups questions that succeed or fail together."""
 
     ranked: Sequence[Hashable]
-    gains: Mapping[Hashable, float]
+    gains: Mapping[Any, float]
     cluster: Hashable = None
 
 

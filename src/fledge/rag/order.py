@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from itertools import pairwise
 
-from fledge.index.sentences import sentences
 from fledge.index.terms import terms
 from fledge.rag.fusion import Candidate
+from fledge.rag.parts import parts
 from fledge.rag.rarity import coverage
 
 SENTENCE, ORDER = 0.4, 0.4
@@ -32,9 +32,8 @@ def term_scores(
     pairs = set(pairwise(asked))
     scores = []
     for one, text in zip(candidates, texts, strict=True):
-        parts = [terms(text[start:end]) for start, end in sentences(text)]
-        best = max((coverage(rarity, part) for part in parts), default=0.0)
-        held = {pair for part in parts for pair in pairwise(part)}
+        best = max((coverage(rarity, part.terms) for part in parts(text)), default=0.0)
+        held = {pair for part in parts(text) for pair in pairwise(part.terms)}
         order = len(pairs & held) / len(pairs) if pairs else 0.0
         scores.append(one.score + SENTENCE * best + ORDER * order)
     return scores

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping
 
 from fledge.index.store.protocol import Snapshot
-
-SAMPLE = 1000
-"""Chunks that are looked at for a term where the store does not count."""
-
-
-@runtime_checkable
-class CountsTerms(Protocol):
-    """A snapshot that knows how many chunks of level 0 hold a term."""
-
-    def frequencies(self, terms: Sequence[str]) -> list[int]:
-        """One number a term, 0 for a term that is nowhere."""
 
 
 def rarities(snapshot: Snapshot, terms: Iterable[str]) -> dict[str, float]:
     """ln(1 + (N - n + .5) / (n + .5)) of each term, in nats; N chunks, n of which hold it."""
     kinds = list(dict.fromkeys(terms))
     total = snapshot.sizes().chunks
-    if isinstance(snapshot, CountsTerms):
-        counts = snapshot.frequencies(kinds)
-    else:
-        counts = [len(snapshot.matching([term], SAMPLE)) for term in kinds]
+    counts = snapshot.frequencies(kinds)
     return {
         term: math.log1p((max(total, n) - n + 0.5) / (n + 0.5))
         for term, n in zip(kinds, counts, strict=True)

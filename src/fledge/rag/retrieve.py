@@ -12,9 +12,10 @@ from fledge.index.embed.protocol import IndexEmbedder
 from fledge.index.store.protocol import Found, Snapshot
 from fledge.rag.expand import answered, reworded, standing_alone, step_by_step
 from fledge.rag.fusion import Candidate, Ranked, pooled, reciprocal_ranks
+from fledge.rag.language import Language
 from fledge.rag.order import aged, diverse, reordered, term_scores
 from fledge.rag.passage import Passage, Query
-from fledge.rag.retrieval_config import RetrievalConfig
+from fledge.rag.retrieval_config import LegWeights, RetrievalConfig
 from fledge.rag.search import Ask, search
 from fledge.rag.tools import Reranker, Tools
 from fledge.rag.trace import Trace
@@ -89,6 +90,17 @@ class Retriever:
             )
         if self.config.legs == "dense" and (embedder is None or not embedder.dimensions):
             raise InputError("legs = 'dense' needs an embedder", remedy="use 'hybrid' or 'lexical'")
+
+    def with_weights(self, weights: Mapping[Language, LegWeights]) -> Retriever:
+        """The same with other weights of the searches for questions in these languages."""
+        merged = {**self.config.fusion.weights, **weights}
+        fusion = self.config.fusion.model_copy(update={"weights": merged})
+        return Retriever(
+            self.config.model_copy(update={"fusion": fusion}),
+            embedder=self.embedder,
+            model=self.model,
+            reranker=self.reranker,
+        )
 
     def retrieve(
         self, snapshot: Snapshot, query: Query | str, *, today: date | None = None

@@ -107,6 +107,9 @@ class Snapshot(Protocol):
     def matching(self, terms: Sequence[str], k: int, where: Filter | None = None) -> list[Hit]:
         """The k chunks of level 0 with the largest BM25 scores, all above 0."""
 
+    def frequencies(self, terms: Sequence[str]) -> list[int]:
+        """How many chunks of level 0 hold each of the terms; 0 for one that is nowhere."""
+
     def chunks(self, numbers: Sequence[int]) -> list[Found]:
         """The chunks of these numbers, in this order; raises KeyError for a number unknown."""
 

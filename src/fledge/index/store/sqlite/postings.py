@@ -221,6 +221,13 @@ def bm25(
     return scores
 
 
+def frequencies(connection: sqlite3.Connection, terms: Sequence[str], view: SlotView) -> list[int]:
+    """How many living chunks hold each term."""
+    segments = connection.execute("SELECT number, first FROM segments ORDER BY first").fetchall()
+    found = (read_postings(connection, term_bytes(term), segments)[0] for term in terms)
+    return [int(view.live[slots].sum()) for slots in found]
+
+
 def read_postings(
     connection: sqlite3.Connection, term: bytes, segments: Sequence[tuple[int, int]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -16,7 +16,7 @@ from fledge.index.loaded import Box, Place
 from fledge.index.store.filters import Filter
 from fledge.index.store.protocol import Found, Hit, Known, Sizes, Vectors
 from fledge.index.store.sqlite.filtering import documents_of
-from fledge.index.store.sqlite.postings import bm25
+from fledge.index.store.sqlite.postings import bm25, frequencies
 from fledge.index.store.sqlite.schema import from_sql, to_sql
 from fledge.index.store.sqlite.slots import SlotView, best
 from fledge.index.store.sqlite.texts import PARTS, PIECE, boxes_in, keys_of, unpacked
@@ -71,6 +71,9 @@ class SqliteSnapshot:
         slots = np.flatnonzero(scores > 0)
         chosen = slots[best(scores[slots], k)]
         return self._hits(chosen, scores[chosen])
+
+    def frequencies(self, terms: Sequence[str]) -> list[int]:
+        return frequencies(self._connection, terms, self._view)
 
     def _allowed(self, where: Filter) -> NDArray[np.bool_]:
         return self._view.of_documents(documents_of(self._connection, where))
