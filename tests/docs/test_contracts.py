@@ -162,6 +162,22 @@ def test_sandbox(tmp_path: Path) -> None:
     assert all(f"`{ending}`" in endings for ending in get_args(Ending))
 
 
+def test_index(place: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "index")
+    [row] = printed(
+        "index", "build", "--input", str(place / "texts"), "--out", out, "--embedder", "none"
+    )
+    assert set(row) == contract("index build, index update")
+    [row] = printed("index", "search", out, "arch bridge")
+    assert set(row) == contract("index search")
+    told = REFERENCE.read_text("utf-8").split("### index search")[1].split("\n### ")[0]
+    assert all(f"`{name}`" in told for name in row["hits"][0])
+    [row] = printed("index", "stats", out)
+    assert set(row) == contract("index stats")
+    [row] = printed("index", "verify", out)
+    assert set(row) == contract("index verify")
+
+
 def test_doctor() -> None:
     assert all(set(row) == contract("doctor") for row in printed("doctor"))
 
