@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pydantic import Field
 
@@ -34,13 +35,16 @@ from fledge.rag.trace import Stage
 class AnswerConfig(Config):
     """How a question is answered from passages."""
 
-    how: str = Field(default="extract", pattern="^(extract|generate)$")
+    how: Literal["extract", "generate"] = "extract"
     """extract: the sentences that answer, word for word, without a model.  generate: a language
     model writes; what it says is shown only where a passage bears it out."""
     sentences: int = Field(default=2, ge=1, le=20)
     """Of extract: the most that are shown."""
-    budget: int = Field(default=2048, ge=256)
+    budget: int = Field(default=2048, ge=64)
     """Of generate: tokens of the whole prompt."""
+    rules: Literal["full", "short"] = "full"
+    """Of generate: what the model is told.  short is for small models, which follow no rules:
+    passages and question alone.  What they write is checked and cited all the same."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Of generate: tokens of the answer."""
     threshold: float | None = Field(default=None, ge=0, le=1)
@@ -170,6 +174,7 @@ class Answerer:
             query.text,
             base.passages,
             budget=self.config.budget,
+            short=self.config.rules == "short",
             history=query.history,
             count=self.count,
         )

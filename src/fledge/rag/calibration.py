@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,3 +169,12 @@ def calibrate_support(rows: Sequence[Weighed]) -> dict[str, SupportModel]:
         if min(answered, len(own) - answered) >= LEAST:
             found[kind] = fit(own)
     return found
+
+
+def halves(rows: Sequence[Weighed]) -> tuple[list[Weighed], list[Weighed]]:
+    """Rows in two parts by their document (else their question): nothing is in both."""
+
+    def first(row: Weighed) -> bool:
+        return zlib.crc32((row.question.document or row.question.question).encode()) % 2 == 0
+
+    return [row for row in rows if first(row)], [row for row in rows if not first(row)]

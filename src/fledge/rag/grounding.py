@@ -69,9 +69,9 @@ def opened(
     Raises InputError when there is no index, or its embedder is not what made its vectors.
     """
     from fledge.index.embed import open_embedder
-    from fledge.index.folder import open_index
+    from fledge.index.store.opening import open_store
 
-    store = open_index(folder)
+    store = open_store(folder)
     try:
         embedder = open_embedder(store.settings()["embedder"]["spec"])
         try:
