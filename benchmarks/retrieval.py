@@ -188,11 +188,8 @@ def cranfield() -> Corpus:
     for line in text["cranqrel"].splitlines():
         parts = line.split()
         if len(parts) == 3:
-            # The lowest grade of Cranfield is the best: 1 of 4; here all that count count alike,
-            # as in the published figures; -1 and 5 are no matches.
-            grade = int(parts[2])
-            if 0 < grade < 5:
-                gains.setdefault(int(parts[0]), {})[f"{parts[1]}.txt"] = 1.0
+            # All judged documents count alike: -1 stands once a query, and marks the best match.
+            gains.setdefault(int(parts[0]), {})[f"{parts[1]}.txt"] = 1.0
     queries = re.split(r"^\.I ", text["cran.qry"], flags=re.M)[1:]
     for number, record in enumerate(queries, 1):
         query = record.split(".W\n", 1)[1].strip()

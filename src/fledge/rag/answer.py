@@ -64,7 +64,8 @@ class Answerer:
     """A retriever and what turns its passages into answers.
 
     ``count`` counts tokens as the model does; ``support`` are calibrated models of one's own, by
-    "language" or "language:embedder".
+    "language" or "language:embedder"; ``sampling`` is how the model draws (default: greedily, the
+    config's most tokens).
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class Answerer:
         model: ChatModel | None = None,
         count: Counter = estimate_tokens,
         support: Mapping[str, SupportModel] | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self.retriever = retriever or Retriever()
         self.config = config or AnswerConfig()
         self.model, self.count, self.support = model, count, dict(support or {})
+        self.sampling = sampling or Sampling(max_new_tokens=self.config.max_new_tokens)
         if self.config.how == "generate" and model is None:
             raise InputError("how = 'generate' needs a language model", remedy="or use 'extract'")
 
@@ -93,7 +96,10 @@ class Answerer:
                 return answer
 
     def stream(self, snapshot: Snapshot, query: Query | str) -> Iterator[Said | Answer]:
-        """The answer sentence by sentence, each checked before it is given; last, all of it."""
+        """The answer sentence by sentence, each checked before it is given; last, all of it.
+
+        Between them come pieces without text, one for each piece that a model wrote.
+        """
         asked = Query(text=query) if isinstance(query, str) else query
         answer = yield from self._pieces(snapshot, asked)
         yield answer
@@ -186,6 +192,9 @@ class Answerer:
                 stage.notes.append(f"{prompt.left_out} passages did not fit into the prompt")
             stage.notes += [f"orders to a model in {one}" for one in prompt.suspicious]
             for claim in self._claims(prompt.messages, stage):
+                if claim is None:
+                    yield Said(text="")  # so that others get their turn after each token
+                    continue
                 known = len(checker.citations)
                 checked = checker.check(claim.text)
                 if checked.note:
@@ -209,15 +218,15 @@ class Answerer:
             base, text=told + waiting, supported=True, citations=cited, dropped=tuple(dropped)
         )
 
-    def _claims(self, messages: Sequence[Message], stage: Stage) -> Iterator[Claim]:
-        """What the model writes, sentence by sentence."""
+    def _claims(self, messages: Sequence[Message], stage: Stage) -> Iterator[Claim | None]:
+        """What the model writes, sentence by sentence; None after each piece of one."""
         assert self.model is not None, "checked when the answerer was made"
         claims = Claims()
-        sampling = Sampling(max_new_tokens=self.config.max_new_tokens)
-        deltas = self.model.stream(messages, sampling)
+        deltas = self.model.stream(messages, self.sampling)
         try:
             for delta in deltas:
                 yield from claims.feed(delta.text)
+                yield None
                 if delta.reply is not None:
                     stage.prompt_tokens = 0
                     stage.used(delta.reply.usage)

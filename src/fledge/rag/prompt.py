@@ -72,10 +72,13 @@ def build_prompt(
 ) -> Prompt:
     """Rules, as much of the history and of the passages as ``budget`` tokens hold, the question.
 
-    The question and the rules always stay; passages come before history.  ``short``: no rules.
+    The question and the rules always stay; passages come before history.  System messages in the
+    history stand before the rules.  ``short``: no rules.
     """
     language = language_of(question)
     rules = "" if short else _RULES[language].format(not_found=not_found(question))
+    given = [message.content for message in history if message.role == "system"]
+    rules = "\n\n".join(filter(None, [*given, rules]))
     asked = _ASKED[language].format(question=question)
     room = budget - count(rules) - count(asked) - 2
     shown: list[Passage] = []
