@@ -12,6 +12,7 @@ from typing import Any
 from fledge.core.errors import FledgeError
 from fledge.core.types import Verdict
 from fledge.data.config import CorpusConfig
+from fledge.data.dates import iso_date
 from fledge.data.decode import decode, looks_binary, mend, tidy
 from fledge.data.extract import Extracted, extract_html
 from fledge.data.language import Cld2, LanguageDetector, language_of
@@ -207,14 +208,6 @@ def _spoken(cells: list[str]) -> str:
     chinese = bool(_HAN.search(cells[0]))
     label = cells[0].rstrip(":：")
     return label + ("：" if chinese else ": ") + ("，" if chinese else ", ").join(cells[1:])
-
-
-def iso_date(text: str) -> str:
-    """The date in ``text`` as ISO 8601, or empty."""
-    match = re.match(r"(\d{4})[-/.]?(\d{2})[-/.]?(\d{2})(?:\D|$)", text)
-    if match is None or not ("01" <= match[2] <= "12" and "01" <= match[3] <= "31"):
-        return ""
-    return f"{match[1]}-{match[2]}-{match[3]}"
 
 
 def _quality(

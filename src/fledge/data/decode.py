@@ -109,8 +109,12 @@ def _guess(data: bytes) -> str | None:
         return text
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:65536]).best()
-    return _leniently(data, best.encoding) if best is not None else None
+    matches = from_bytes(data[:65536])
+    best = matches.best()
+    if best is None:
+        return None
+    western = any(match.encoding == "cp1252" and match.chaos <= best.chaos for match in matches)
+    return _leniently(data, "cp1252" if western else best.encoding)  # the commonest of equals
 
 
 _SUSPECT = re.compile("[\u0080-\u009f]|[\u00c2-\u00f4][\u0080-\u00bf\u0152-\u2122]")

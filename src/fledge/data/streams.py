@@ -10,6 +10,9 @@ from typing import IO, Any
 import zstandard
 
 CHUNK = 1 << 16
+ZSTD_CHUNK = 1 << 11
+"""Packed bytes that are unpacked at once: four of them may stand for 128 KiB."""
+
 MAX_WINDOW = 1 << 31
 """Largest Zstandard window accepted, in bytes (``zstd --long=31``)."""
 
@@ -31,12 +34,15 @@ class Inflate(io.RawIOBase):
     A damaged or short file does not raise: reading ends, ``truncated`` or ``damaged`` says why.
     """
 
-    def __init__(self, raw: IO[bytes], decoder: Callable[[], Any]) -> None:
+    def __init__(self, raw: IO[bytes], decoder: Callable[[], Any], chunk: int = CHUNK) -> None:
         self._raw = raw
+        self._chunk = chunk
         self._make = decoder
         self._decoder = decoder()
         self._fresh = True  # nothing of the current member was read yet
         self._buffer = b""
+        self._place = 0
+        """What of the buffer was handed out: cutting it would copy a bomb's megabytes each time."""
         self._done = False
         self.truncated = False
         self.damaged = ""
@@ -45,9 +51,11 @@ class Inflate(io.RawIOBase):
         return True
 
     def readinto(self, target: Any) -> int:
-        while not self._buffer and not self._done:
+        while self._place == len(self._buffer) and not self._done:
+            self._buffer, self._place = b"", 0
             self._fill()
-        taken, self._buffer = self._buffer[: len(target)], self._buffer[len(target) :]
+        taken = self._buffer[self._place : self._place + len(target)]
+        self._place += len(taken)
         target[: len(taken)] = taken
         return len(taken)
 
@@ -57,7 +65,7 @@ class Inflate(io.RawIOBase):
             self._decoder, self._fresh = self._make(), True
         else:
             rest = b""
-        chunk = rest or self._raw.read(CHUNK)
+        chunk = rest or self._raw.read(self._chunk)
         if not chunk:
             self._done, self.truncated = True, not self._fresh
             return
@@ -81,7 +89,7 @@ class Plain:
         if magic[:2] == GZIP_MAGIC:
             self._inflate = Inflate(raw, _gzip_decoder)
         elif magic == ZSTD_MAGIC:
-            self._inflate = Inflate(raw, _zstd_decoder)
+            self._inflate = Inflate(raw, _zstd_decoder, ZSTD_CHUNK)
         self.stream: IO[bytes] = io.BufferedReader(self._inflate, CHUNK) if self._inflate else raw
 
     @property

@@ -112,14 +112,14 @@ def _take(parsed: Parsed, before: Sequence[Known], stage: Stage, reading: str) -
 
 
 DEAD = 1000
-"""Chunks replaced or removed that are worth a compaction, when they outnumber the others."""
+"""Chunks that are worth a compaction, when they are half as many as there are."""
 
 
 def _tidy(store: Store, report: BuildReport) -> None:
     """Compact when there is more to throw away than to keep; note how much there is."""
     with store.snapshot() as snapshot:
         sizes = snapshot.sizes()
-    if sizes.dead > max(DEAD, sizes.chunks):
+    if sizes.dead > max(DEAD, sizes.chunks // 2):
         store.compact()
         with store.snapshot() as snapshot:
             sizes = snapshot.sizes()

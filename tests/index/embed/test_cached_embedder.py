@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders import Recording
+from recording_embedder import Recording
 
 from fledge.core.errors import FledgeError
 from fledge.core.protocols import Bar, Silent

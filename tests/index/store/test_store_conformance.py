@@ -46,7 +46,7 @@ def filled(store: Store, count: int = 40, seed: int = 0) -> Model:
     return model
 
 
-def check_searches(snapshot: Snapshot, model: Model, exact: bool = True) -> None:
+def check_searches(snapshot: Snapshot, model: Model) -> None:
     """The store's searches against the model's, filtered and not."""
     for where in (None, parse_filter("lang = zh and meta.year > 2000")):
         query = vector_of("bridge steel")
@@ -62,7 +62,9 @@ def check_searches(snapshot: Snapshot, model: Model, exact: bool = True) -> None
             matches = scored(snapshot, snapshot.matching(terms, 10_000, where))
             expected = model.matching(terms, where)
             assert matches.keys() == expected.keys()
-            if exact:
+            if (
+                "Lance" not in type(snapshot).__name__
+            ):  # its BM25 sees a part of the table at a time
                 assert matches == pytest.approx(expected, rel=1e-4)
 
 

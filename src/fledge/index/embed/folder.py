@@ -1,4 +1,4 @@
-"""A folder with an encoder in, an embedder out: passages by PyTorch, queries without it."""
+"""A folder with an encoder in, an embedder out: many texts by PyTorch, few without it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BATCH_TOKENS, BATCH_ROWS = 8192, 128
 """The most of a batch, padding included."""
 FEW = 8
-"""So many texts at most are embedded as queries are: PyTorch would take longer to load."""
+"""So many texts at most, a query or what changed in a page, are embedded without PyTorch."""
 READS = {
     "en": "The bridge across the river was opened to traffic in the spring of that year.",
     "zh-Hans": "这座大桥横跨长江，于那年春天建成通车，是当时世界上最长的桥梁。",
@@ -40,8 +40,8 @@ class FolderEmbedder:
         self, folder: Path, name: str = "", measured: dict[str, float] | None = None
     ) -> None:
         self.folder, self.name = folder, name or folder.resolve().name
-        self._queries = NumpyEncoder(folder)
-        self.dimensions = self._queries.dimensions
+        self._few = NumpyEncoder(folder)
+        self.dimensions = self._few.dimensions
         known = measured if measured is not None else read_languages(folder)
         self.measured = known is not None
         self._trust = known if known is not None else self._readable()
@@ -54,9 +54,15 @@ class FolderEmbedder:
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of passages: (N, D) float32."""
-        prompt = self._prompt("passage", "document")
-        if len(texts) <= FEW and "_encoder" not in self.__dict__:
-            return self._queries.vectors(texts, prompt=prompt)
+        return self._vectors(texts, self._prompt("passage", "document"))
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of queries: (N, D) float32."""
+        return self._vectors(texts, self._prompt("query"))
+
+    def _vectors(self, texts: Sequence[str], prompt: str | None) -> Vectors:
+        if len(texts) <= FEW:
+            return self._few.vectors(texts, prompt=prompt)
         out = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         lengths = self._encoder.count_tokens(texts, prompt=prompt)
         most = self._encoder.settings.max_tokens
@@ -64,10 +70,6 @@ class FolderEmbedder:
             part = [texts[row] for row in rows]
             out[rows] = self._encoder.vectors(part, prompt=prompt, batch=len(rows))
         return out
-
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of queries: (N, D) float32."""
-        return self._queries.vectors(texts, prompt=self._prompt("query"))
 
     def serves(self, language: str) -> float:
         """The measured figure of a language, or 1 where only reading could be tested."""
@@ -84,11 +86,11 @@ class FolderEmbedder:
         return TextEncoder.load(self.folder, dtype=dtype, device=device)
 
     def _prompt(self, *names: str) -> str | None:
-        known = self._queries.settings.prompts
+        known = self._few.settings.prompts
         return next((name for name in names if name in known), None)
 
     def _readable(self) -> dict[str, float]:
-        return {lang: float(self._queries.knows(text)) for lang, text in READS.items()}
+        return {lang: float(self._few.knows(text)) for lang, text in READS.items()}
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from fledge.core.config import nearest
 from fledge.core.errors import InputError
+from fledge.core.files import read_json
 from fledge.core.protocols import Progress
 from fledge.index.embed.cache import Cached
 from fledge.index.embed.protocol import IndexEmbedder, Vectors
@@ -85,6 +87,14 @@ def _opened(spec: str, api_key: str) -> IndexEmbedder:
 
 
 def _encoder(folder: Path, name: str, measured: dict[str, float] | None) -> IndexEmbedder:
+    """A table of vectors or a transformer, as the folder's config says."""
+    file = folder / "config.json"
+    values = read_json(file) if file.is_file() else {}
+    if isinstance(values, dict) and values.get("model_type") == "model2vec":
+        from fledge.index.embed.static import StaticEmbedder
+
+        tables = importlib.import_module("fledge.model.static_encoder")
+        return StaticEmbedder(tables.StaticEncoder.load(folder), folder, name)
     from fledge.index.embed.folder import FolderEmbedder
 
     return FolderEmbedder(folder, name, measured)

@@ -12,9 +12,9 @@ from fledge.core.lazy import facade
 
 if TYPE_CHECKING:
     from fledge.index.load.config import LoadConfig as LoadConfig
-    from fledge.index.load.discover import discover as discover
-    from fledge.index.load.highlight import highlight as highlight
-    from fledge.index.load.parse import parse as parse
+    from fledge.index.load.discovery import discover as discover
+    from fledge.index.load.marking import highlight as highlight
+    from fledge.index.load.parsing import parse as parse
     from fledge.index.load.reading import parse_all as parse_all
     from fledge.index.load.reading import read as read
     from fledge.index.load.source import Parsed as Parsed
@@ -39,10 +39,10 @@ __getattr__ = facade(
         "LoadConfig": "config",
         "Parsed": "source",
         "Source": "source",
-        "discover": "discover",
-        "highlight": "highlight",
+        "discover": "discovery",
+        "highlight": "marking",
         "owner": "source",
-        "parse": "parse",
+        "parse": "parsing",
         "parse_all": "reading",
         "read": "reading",
     },

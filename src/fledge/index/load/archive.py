@@ -14,12 +14,11 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from fledge.data.decode import decode
 from fledge.data.streams import Plain
 from fledge.index.load.blob import SMALL_BYTES, Blob, Budget, Parse, Refused, bomb
 from fledge.index.load.pen import one_line
@@ -70,11 +69,15 @@ def read_zip(blob: Blob, budget: Budget, inner: Parse) -> Iterator[Loaded | Unre
 
 
 def _zip_name(information: zipfile.ZipInfo) -> str:
-    """The name of a member; without the UTF-8 flag it may be in the set of another country."""
+    """The name of a member.  Without the UTF-8 flag it is cp437, they say; Chinese programs write
+    their own set."""
     name = information.filename
     if not information.flag_bits & _UTF8_NAME and not name.isascii():
         raw = name.encode("cp437", "replace")
-        name = decode(raw) or name
+        high = sum(byte >= 0x80 for byte in raw)
+        for codec in ("utf-8", "gb2312", "big5") if high >= max(2, len(raw) / 4) else ("utf-8",):
+            with suppress(UnicodeDecodeError):
+                return one_line(raw.decode(codec))
     return one_line(name)
 
 
@@ -146,7 +149,7 @@ def unpacked(blob: Blob, budget: Budget) -> Iterator[IO[bytes]]:
         if _TARS.get(suffix, suffix) == ".bz2":
             stream = bz2.BZ2File(raw)
         elif _TARS.get(suffix, suffix) == ".xz":
-            stream = lzma.LZMAFile(raw)
+            stream = lzma.LZMAFile(raw)  # noqa: SIM115
         else:
             plain = Plain(raw)
             stream = plain.stream

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from lxml import etree
 
-from fledge.data.curate import iso_date
+from fledge.data.dates import iso_date
 from fledge.index.load.blob import Blob, Budget, Refused
 from fledge.index.load.pen import one_line
 

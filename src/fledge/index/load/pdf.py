@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from fledge.data.curate import iso_date
+from fledge.data.dates import iso_date
 from fledge.index.load.blob import Blob, Budget, Refused, too_large
 from fledge.index.load.pdf_damage import find_damage
 from fledge.index.load.pdf_lines import Char, Rectangle, set_page
@@ -63,7 +63,7 @@ def _read(document: Any, budget: Budget) -> Written:
     return pen.written(
         "plain",
         title=information.get("Title", ""),
-        date=iso_date(date.removeprefix("D:")),
+        date=iso_date(date.removeprefix("D:")[:8]),
         metadata=metadata,
     )
 

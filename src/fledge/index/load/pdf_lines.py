@@ -145,11 +145,11 @@ def _breaks(last: Char, char: Char) -> bool:
     """Whether a new box begins: another script, so that all of a box is equally wide; a jump."""
     assert last.box is not None
     assert char.box is not None
-    height = max(char.box[3] - char.box[1], 0.1)
+    size = max(char.box[3] - char.box[1], char.box[2] - char.box[0], 0.1)  # text may run upwards
     return (
         bool(_HAN.match(last.text)) != bool(_HAN.match(char.text))
-        or abs(char.box[1] - last.box[1]) > height
-        or abs(char.box[0] - last.box[2]) > 4 * height
+        or abs(char.box[1] - last.box[1]) > 1.1 * size
+        or abs(char.box[0] - last.box[2]) > 4 * size
     )
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any
 
-from fledge.data.curate import iso_date
+from fledge.data.dates import iso_date
 from fledge.data.decode import decode
 from fledge.index.load.blob import Blob, Budget, Refused, too_large
 from fledge.index.load.formats import CODE

@@ -13,9 +13,9 @@ from fledge.core.run import usable_cores
 from fledge.data.pool import OutOfTime, Place, limited, run_tasks
 from fledge.index.load.blob import Blob
 from fledge.index.load.config import LoadConfig
-from fledge.index.load.discover import discover
+from fledge.index.load.discovery import discover
 from fledge.index.load.formats import HARMLESS
-from fledge.index.load.parse import parse, refused
+from fledge.index.load.parsing import parse, refused
 from fledge.index.load.sniff import format_of
 from fledge.index.load.source import Parsed, Source
 from fledge.index.loaded import Loaded, Unreadable

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fledge.core.errors import InputError
-from fledge.data.curate import iso_date
+from fledge.data.dates import iso_date
 from fledge.data.rows import DATE_KEYS, TEXT_KEYS, TITLE_KEYS, URL_KEYS, row_record
 from fledge.index.load.blob import Blob, Budget, Refused, too_large
 from fledge.index.load.page import page_text

@@ -107,7 +107,7 @@ def _name(url: str, kind: str) -> str:
     """A name whose extension says the format: the server's word, else the URL's."""
     name = PurePosixPath(unquote(urlsplit(url).path)).name or "page"
     extension = _EXTENSIONS.get(kind, "")
-    if extension and format_named(name) != format_named(extension):
+    if extension and format_named(name) != format_named(f"x{extension}"):
         return name + extension
     if kind in _VAGUE or extension:
         return name

@@ -13,6 +13,7 @@ from fledge.core.files import read_json
 from fledge.index.store.protocol import Store
 
 MANIFEST = "manifest.json"
+SERVERS = ("postgresql://", "postgres://")
 
 
 def store_kind(folder: Path) -> str:
@@ -35,6 +36,14 @@ def open_store(folder: Path) -> Store:
         from fledge.index.store.sqlite.store import SqliteStore
 
         return SqliteStore(folder)
+    if kind == "lance":
+        from fledge.index.store.lance.store import LanceStore
+
+        return LanceStore(folder)
+    if kind.startswith(SERVERS):
+        from fledge.index.store.postgres.store import PostgresStore
+
+        return PostgresStore(kind)
     raise _unknown(kind)
 
 
@@ -44,6 +53,14 @@ def create_store(folder: Path, kind: str, settings: dict[str, Any]) -> Store:
         from fledge.index.store.sqlite.store import SqliteStore
 
         return SqliteStore.create(folder, settings)
+    if kind == "lance":
+        from fledge.index.store.lance.store import LanceStore
+
+        return LanceStore.create(folder, settings)
+    if kind.startswith(SERVERS):
+        from fledge.index.store.postgres.store import PostgresStore
+
+        return PostgresStore.create(kind, settings)
     raise _unknown(kind)
 
 
@@ -54,6 +71,14 @@ def holds_store(folder: Path) -> bool:
         from fledge.index.store.sqlite.store import holds_index
 
         return holds_index(folder)
+    if kind == "lance":
+        from fledge.index.store.lance.store import holds_lance
+
+        return holds_lance(folder)
+    if kind.startswith(SERVERS):
+        from fledge.index.store.postgres.store import holds_postgres
+
+        return holds_postgres(kind)
     raise _unknown(kind)
 
 

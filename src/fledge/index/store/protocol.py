@@ -93,7 +93,7 @@ class Sizes:
     characters: int
     """Of all texts together."""
     dead: int
-    """Chunks replaced or removed whose space is not given back yet; see ``Store.compact``."""
+    """Chunks that ``Store.compact`` would clear away or take into an index."""
     bytes: int
     """On disk (0 where a server does not tell)."""
 

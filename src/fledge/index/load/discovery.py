@@ -91,7 +91,9 @@ def _files(inputs: Sequence[str], walk: _Walk) -> Iterator[Source | Unreadable]:
         if not bases[text].exists():
             raise InputError(f"input {text!r} does not exist", remedy="check the path")
     names = roots(list(bases.values()))
-    for text, base in sorted(bases.items(), key=lambda item: (names[item[1]], item[0])):
+    depths = {base: len(base.resolve().parts) for base in names}
+    # the outermost first: a file's id is that below the widest input
+    for text, base in sorted(bases.items(), key=lambda at: (depths[at[1]], names[at[1]], at[0])):
         name = names[base]
         if is_pattern(text):
             yield from _matching(text, base, name, walk)
@@ -102,10 +104,10 @@ def _files(inputs: Sequence[str], walk: _Walk) -> Iterator[Source | Unreadable]:
 
 
 def _matching(pattern: str, base: Path, name: str, walk: _Walk) -> Iterator[Source | Unreadable]:
-    matches = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    matches = sorted(map(Path, glob.glob(str(Path(pattern).expanduser()), recursive=True)))
     if not matches:
         raise InputError(f"input {pattern!r} matches no file", remedy="check the pattern")
-    for match in map(Path, matches):
+    for match in matches:
         below = match.relative_to(base)
         if any(_is_closed_name(part, walk.config) for part in below.parts[:-1]):
             continue
@@ -161,7 +163,7 @@ def _below_file(path: Path, base: Path, name: str, walk: _Walk) -> Iterator[Sour
         yield Unreadable(path=shown(str(path)), reason="hidden")
         return
     if path.is_symlink():
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # Path.resolve raises on loops
         if not target.is_relative_to(base.resolve()):
             yield Unreadable(path=shown(str(path)), reason="escapes", evidence=shown(str(target)))
             return

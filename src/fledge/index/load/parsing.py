@@ -125,7 +125,7 @@ def parse_blob(blob: Blob, budget: Budget) -> Iterator[Loaded | Unreadable]:
 def _documents(blob: Blob, budget: Budget) -> Iterator[Loaded | Unreadable]:
     suffix = "." + blob.name.lower().rsplit(".", 1)[-1]
     format = format_of(blob)
-    if suffix in NOT_READ and format in ("", "zip"):
+    if suffix in NOT_READ and (format in ("", "zip") or suffix == ".rtf"):
         raise Refused("unsupported", NOT_READ[suffix])
     if not format:
         seen = suffix if "." in blob.name else "no extension"
