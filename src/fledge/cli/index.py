@@ -78,10 +78,10 @@ def update(folder: Path, as_json: bool) -> int:
 
 def _bring_up_to_date(config: Any, out: Path, *, force: bool, as_json: bool) -> int:
     from fledge.cli.progress import terminal_progress
-    from fledge.index.embed import open_embedder
+    from fledge.index.embed import default_cache, open_embedder
     from fledge.index.folder import build_index
 
-    embedder = open_embedder(config.embedder)
+    embedder = open_embedder(config.embedder, cache=default_cache())
     try:
         report = build_index(config, out, embedder, force=force, progress=terminal_progress())
     finally:

@@ -16,7 +16,7 @@ from fledge.index.build_report import BuildReport
 from fledge.index.changes import RETRY, Changes, Fingerprint, concerns, find_changes
 from fledge.index.config import IndexConfig
 from fledge.index.embed.protocol import IndexEmbedder
-from fledge.index.load.discover import discover
+from fledge.index.load.discovery import discover
 from fledge.index.load.reading import parse_all
 from fledge.index.load.source import Parsed, owner
 from fledge.index.staging import Stage

@@ -22,14 +22,27 @@ from fledge.core.files import (
 )
 from fledge.core.protocols import Progress, Silent
 from fledge.core.run import machine, versions
-from fledge.index.build import bring_up_to_date
 from fledge.index.build_report import BuildReport
 from fledge.index.config import IndexConfig, differences, settings_of
 from fledge.index.embed.protocol import IndexEmbedder
-from fledge.index.store.opening import MANIFEST, create_store, holds_store, open_store, store_kind
+from fledge.index.store.opening import (
+    MANIFEST,
+    SERVERS,
+    check_kind,
+    create_store,
+    holds_store,
+    open_store,
+    store_kind,
+)
+from fledge.index.store.protocol import Store
 
 REPORT = "report.json"
 _LOCK = ".building"
+_OURS = {MANIFEST, REPORT, _LOCK, ".writing", "chunks.lance", "index.db", "index.db-wal"} | {
+    "index.db-shm",
+    "index.db-journal",
+}
+"""What a killed creation may leave; anything else in a folder without an index is not ours."""
 
 
 def build_index(
@@ -45,7 +58,10 @@ def build_index(
     Raises InputError when there is an index made with other settings; with ``force`` a new one is
     built beside it and takes its place when it is whole.
     """
+    check_kind(config.store)
     restore_folder(out)
+    if config.store.startswith(SERVERS) and not (out / MANIFEST).is_file():
+        _refuse_anothers(config, out)
     if holds_store(out):
         found = _conflicts(config, out, embedder)
         if not found:
@@ -56,14 +72,18 @@ def build_index(
                 remedy="build into another folder, or build it again whole with --force",
             )
         return _rebuild(config, out, embedder, progress)
-    if out.is_dir() and any(path.name not in (MANIFEST, _LOCK) for path in _strangers(out)):
+    if out.is_dir() and any(path.name not in _OURS for path in out.iterdir()):
         raise InputError(f"{out} is not empty and no index", remedy="name a new folder")
     return _build(config, out, embedder, progress)
 
 
-def _strangers(out: Path) -> Iterator[Path]:
-    """What lies in a folder and was not left by a creation that was killed."""
-    return (path for path in out.iterdir() if not path.name.startswith(("index.", ".manifest")))
+def _refuse_anothers(config: IndexConfig, out: Path) -> None:
+    """A server's index belongs to the folder that it was built with."""
+    if holds_store(out, config.store):
+        raise InputError(
+            f"{config.store} holds an index already, of another folder than {out}",
+            remedy="name another behind a # at the end of the URL",
+        )
 
 
 def _conflicts(config: IndexConfig, out: Path, embedder: IndexEmbedder) -> list[str]:
@@ -79,6 +99,11 @@ def _conflicts(config: IndexConfig, out: Path, embedder: IndexEmbedder) -> list[
 def _rebuild(
     config: IndexConfig, out: Path, embedder: IndexEmbedder, progress: Progress | None
 ) -> BuildReport:
+    if config.store.startswith(SERVERS) and store_kind(out) == config.store:
+        raise InputError(
+            f"{config.store} cannot be built anew while it is in use",
+            remedy="name another index behind a # at the end of the URL",
+        )
     new = out.with_name(f".{out.name}.new")
     if holds_store(new) and _conflicts(config, new, embedder):
         _remove(new)
@@ -102,6 +127,8 @@ def _build(
     progress: Progress | None,
     leave_out: tuple[Path, ...] = (),
 ) -> BuildReport:
+    from fledge.index.build import bring_up_to_date
+
     out.mkdir(parents=True, exist_ok=True)
     progress = progress or Silent()
     with _alone(out):
@@ -147,11 +174,17 @@ def _write_manifest(
     )
 
 
+def open_index(folder: Path) -> Store:
+    """The store of an index, for reading; raises InputError when there is none."""
+    return open_store(folder)
+
+
 def recorded_config(folder: Path) -> IndexConfig:
     """What an index was built with, so that it can be brought up to date.
 
     Relative inputs mean what they meant where the index was built.
     """
+    restore_folder(folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(

@@ -79,6 +79,9 @@ def test_searches_agree_with_their_definitions(store: Store) -> None:
         assert snapshot.matching(["bridge"], 3) == snapshot.matching(["bridge"], 10_000)[:3]
         assert snapshot.nearest(query, 0) == []
         assert snapshot.matching([], 5) == []
+        everywhere = [terms for each in model.entries.values() for terms in each.terms]
+        wanted = [sum(word in terms for terms in everywhere) for word in (*WORDS, "nowhere")]
+        assert snapshot.frequencies([*WORDS, "nowhere"]) == wanted
 
 
 def test_an_empty_store_answers(store: Store) -> None:
@@ -156,6 +159,11 @@ def test_a_document_is_replaced_and_removed_at_once(store: Store) -> None:
         assert snapshot.document("d4") is None
         with pytest.raises(KeyError):
             snapshot.text("d4", 0, 1)
+    store.commit([], ["d3", "d5"])
+    model.commit([], ["d3", "d5"])
+    with store.snapshot() as snapshot:
+        check_searches(snapshot, model)
+        assert {known.id for known in snapshot.known()} == model.entries.keys()
     assert store.verify() == []
 
 

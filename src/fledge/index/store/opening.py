@@ -24,6 +24,16 @@ def store_kind(folder: Path) -> str:
     return str(kind)
 
 
+def check_kind(kind: str) -> None:
+    """Raise InputError for a kind of store that there is not, or that must not be written down."""
+    if kind.startswith(SERVERS):
+        from fledge.index.store.postgres.schema import split_url
+
+        split_url(kind)
+    elif kind not in ("sqlite", "lance"):
+        raise _unknown(kind)
+
+
 def open_store(folder: Path) -> Store:
     """The index in ``folder``; raises InputError when there is none."""
     if not holds_store(folder):
@@ -64,9 +74,9 @@ def create_store(folder: Path, kind: str, settings: dict[str, Any]) -> Store:
     raise _unknown(kind)
 
 
-def holds_store(folder: Path) -> bool:
-    """Whether there is an index in ``folder``."""
-    kind = store_kind(folder)
+def holds_store(folder: Path, kind: str = "") -> bool:
+    """Whether there is an index in ``folder``; ``kind``: not the manifest's, but this."""
+    kind = kind or store_kind(folder)
     if kind == "sqlite":
         from fledge.index.store.sqlite.store import holds_index
 

@@ -94,6 +94,9 @@ class LanceSnapshot:
         rows = query.select(["number", "_score"]).limit(k).to_arrow().to_pylist()
         return _hits((row["number"], row["_score"]) for row in rows)
 
+    def frequencies(self, terms: Sequence[str]) -> list[int]:
+        return [len(self.matching([term], EVERYTHING)) for term in terms]
+
     def _allowed(self, where: Filter | None) -> str:
         """The filter as documents in Lance's language; "": all, "false": none."""
         if where is None:

@@ -45,6 +45,7 @@ class LanceStore:
     @classmethod
     def create(cls, folder: Path, settings: dict[str, Any]) -> LanceStore:
         """Make an empty index in ``folder``, or open the one that another process just made."""
+        library = lancedb()
         from lancedb.index import FTS
 
         from fledge.index.store.lance.rows import SCHEMA
@@ -52,7 +53,7 @@ class LanceStore:
         folder.mkdir(parents=True, exist_ok=True)
         with _written(folder):
             if not holds_lance(folder):
-                database = lancedb().connect(str(folder))
+                database = library.connect(str(folder))
                 table = database.create_table(TABLE, schema=SCHEMA, mode="overwrite")
                 words = FTS(
                     base_tokenizer="whitespace",
@@ -88,11 +89,14 @@ class LanceStore:
             dimensions = dimensions_of(entries, known)
             if dimensions and not known:
                 table.add_columns([pa.field("vector", pa.list_(pa.float32(), dimensions))])
+            stale = f"document IN ({', '.join(map(str, old))})"
+            if not entries:
+                table.delete(stale)
+                return
             rows = table_of(entries, following, dimensions)
             if not old:
                 table.add(rows, on_bad_vectors="null")
                 return
-            stale = f"document IN ({', '.join(map(str, old))})"
             merge = table.merge_insert("number").when_not_matched_insert_all()
             merge = merge.when_not_matched_by_source_delete(stale)
             merge.execute(rows, on_bad_vectors="null")

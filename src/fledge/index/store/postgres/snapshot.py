@@ -85,6 +85,11 @@ class PostgresSnapshot:
         rows = self._rows(_MATCHING.format(where=test), (*asked, *bound, k))
         return _hits(rows)
 
+    def frequencies(self, terms: Sequence[str]) -> list[int]:
+        query = "SELECT term, count(*) FROM postings WHERE term = ANY(%s) GROUP BY term"
+        found = dict(self._rows(query, ([to_bytes(term) for term in terms],)))
+        return [found.get(to_bytes(term), 0) for term in terms]
+
     def chunks(self, numbers: Sequence[int]) -> list[Found]:
         rows = self._by_number(
             "c.number, c.document, c.start_at, c.end_at, c.level, c.position, c.parent, c.heading,"
