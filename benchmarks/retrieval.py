@@ -373,17 +373,16 @@ def fitted(
     told: list[dict[str, Any]] = []
     shipped = json.loads(SUPPORT.read_text("utf-8"))
     for kind, own in rows.items():
-        ours = [(r.measures, r.answered) for name, r in own if first_half(r) and fits(name)]
-        model = fit(ours)
-        names = list(dict.fromkeys(name for name, _ in own))
-        for name in names:
+        seen = [(name, r) for name, r in own if fits(name) and not r.missed]
+        model = fit([(r.measures, r.answered) for _, r in seen if first_half(r)])
+        for name in dict.fromkeys(name for name, _ in own):
             others = [r for n, r in own if n == name and not first_half(r)]
-            if name == "covid_qa paper gone":
-                others += [
-                    r for n, r in own if n == "covid_qa" and r.answered and not first_half(r)
-                ]
-            told.append(points(kind, name, model, others))
-        shipped[kind] = fit([(r.measures, r.answered) for name, r in own if fits(name)]).to_json()
+            if not fits(name):
+                there = [r for n, r in own if n == "covid_qa" and r.answered]
+                others += [r for r in there if not first_half(r)]
+            if len({r.answered for r in others}) == 2:
+                told.append(points(kind, name, model, others))
+        shipped[kind] = fit([(r.measures, r.answered) for _, r in seen]).to_json()
     if asked.write:
         SUPPORT.write_text(json.dumps(shipped, indent=1) + "\n", "utf-8")
     return told
@@ -401,20 +400,26 @@ def first_half(row: Weighed) -> bool:
 
 
 def points(kind: str, name: str, model: SupportModel, rows: Sequence[Weighed]) -> dict[str, Any]:
-    present = [model.probability(r.measures) for r in rows if r.answered]
+    """At the threshold that was fitted, and the set's own curve; ``all``: with questions whose
+    answer is in the documents and was not found, which are refused rightly and count as wrong."""
+    there = [(model.probability(r.measures), r.missed) for r in rows if r.answered]
     absent = [model.probability(r.measures) for r in rows if not r.answered]
+    present = [p for p, missed in there if not missed]
     wrong = sum(p < model.threshold for p in present) / len(present)
+    wrong_all = sum(p < model.threshold for p, _ in there) / len(there)
     right = sum(p < model.threshold for p in absent) / len(absent)
     curve = [vars(one) for one in operating_curve(present, absent)]
-    shown = "  ".join(
-        f"{one['right_refusals']:.2f} at {one['wrong_refusals']:.2f}" for one in curve
-    )
+    curve_all = [vars(one) for one in operating_curve([p for p, _ in there], absent)]
+    shown = ["  ".join(f"{one['right_refusals']:.2f} at {one['wrong_refusals']:.2f}" for one in c)
+             for c in (curve, curve_all)]  # fmt: skip
     print(
         f"{kind:<12} {name:<20} n={len(present)}+{len(absent)}  threshold {model.threshold:.2f}:"
-        f" refuses {right:.3f} of what is not there, {wrong:.3f} of what is;  own: {shown}",
+        f" refuses {right:.3f} of what is not there, {wrong:.3f} of what is and was found,"
+        f" {wrong_all:.3f} of what is\n    found: {shown[0]}\n    all:   {shown[1]}",
         flush=True,
     )
-    return {"kind": kind, "set": name, "right": right, "wrong": wrong, "curve": curve}
+    told = {"kind": kind, "set": name, "right": right, "wrong": wrong, "wrong_all": wrong_all}
+    return {**told, "curve": curve, "curve_all": curve_all}
 
 
 # ---- exactness

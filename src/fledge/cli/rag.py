@@ -215,7 +215,7 @@ def _told(rows: Sequence[Any], kinds: Sequence[str]) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for kind in kinds:
-        ours, others = halves([row for row in rows if row.kind == kind])
+        ours, others = halves([row for row in rows if row.kind == kind and not row.missed])
         if len({row.answered for row in ours}) < 2 or len({row.answered for row in others}) < 2:
             continue
         model = fit([(row.measures, row.answered) for row in ours])

@@ -16,7 +16,7 @@ from fledge.rag.retrieval_config import LegWeights, RetrievalConfig
 from fledge.rag.tools import Tools
 from fledge.rag.trace import Trace
 
-LEXICAL, DENSE = 0.7, 0.3
+LEXICAL, DENSE = 0.65, 0.35
 """Weights beside an embedder that is fully trusted: the best on English validation sets."""
 FULL_TRUST = 0.5
 """Share of a question that its best lexical hit must hold for the lexical search to count fully.
