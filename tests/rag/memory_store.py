@@ -40,7 +40,7 @@ class HashEmbedder:
     embed_queries = embed
 
     def serves(self, language: str) -> float:
-        return 1.0 if language in self.languages else 0.0
+        return 1.0 if language.partition("-")[0] in self.languages else 0.0
 
     def close(self) -> None:
         return None

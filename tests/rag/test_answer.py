@@ -136,10 +136,11 @@ def test_a_stream_gives_checked_sentences_and_then_all() -> None:
             shelf(TEXTS, per=4), "When did the Humber Bridge open, and how long is its span?"
         )
     )
-    *said, whole = pieces
+    whole = pieces[-1]
     assert isinstance(whole, Answer)
-    assert all(isinstance(piece, Said) for piece in said)
-    assert "".join(piece.text for piece in said if isinstance(piece, Said)) == whole.text
+    said = [piece for piece in pieces if isinstance(piece, Said) and piece.text]
+    assert len(pieces) > 15  # one for each word, too: a server can serve others in between
+    assert "".join(piece.text for piece in said) == whole.text
     assert whole.text == "It opened in 1981. [1] Its span is 1,410 metres. [2]"
     assert len(said) == 2
 

@@ -44,6 +44,8 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "serve": ("Use a model", "serve", "Serve the OpenAI-compatible API and the chat page."),
     "bench": ("Use a model", "bench", "Measure how fast a model answers on this machine."),
     "index": ("Ground it", "index", "Make documents searchable; update, search, verify."),
+    "ask": ("Ground it", "ask", "Answer from your documents, with checked citations."),
+    "rag": ("Ground it", "rag", "Compare ways of retrieving, find needles, calibrate."),
     "import": ("Checkpoints", "import_", "Check a checkpoint from anywhere and take it over."),
     "export": ("Checkpoints", "export", "Write a model for transformers or llama.cpp (GGUF)."),
     "sandbox": ("This machine", "sandbox", "Run Python that a model wrote, shut in."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pydantic import Field
 
@@ -34,13 +35,16 @@ from fledge.rag.trace import Stage
 class AnswerConfig(Config):
     """How a question is answered from passages."""
 
-    how: str = Field(default="extract", pattern="^(extract|generate)$")
+    how: Literal["extract", "generate"] = "extract"
     """extract: the sentences that answer, word for word, without a model.  generate: a language
     model writes; what it says is shown only where a passage bears it out."""
     sentences: int = Field(default=2, ge=1, le=20)
     """Of extract: the most that are shown."""
-    budget: int = Field(default=2048, ge=256)
+    budget: int = Field(default=2048, ge=64)
     """Of generate: tokens of the whole prompt."""
+    rules: Literal["full", "short"] = "full"
+    """Of generate: what the model is told.  short is for small models, which follow no rules:
+    passages and question alone.  What they write is checked and cited all the same."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Of generate: tokens of the answer."""
     threshold: float | None = Field(default=None, ge=0, le=1)
@@ -60,7 +64,8 @@ class Answerer:
     """A retriever and what turns its passages into answers.
 
     ``count`` counts tokens as the model does; ``support`` are calibrated models of one's own, by
-    "language" or "language:embedder".
+    "language" or "language:embedder"; ``sampling`` is how the model draws (default: greedily, the
+    config's most tokens).
     """
 
     def __init__(
@@ -71,10 +76,12 @@ class Answerer:
         model: ChatModel | None = None,
         count: Counter = estimate_tokens,
         support: Mapping[str, SupportModel] | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self.retriever = retriever or Retriever()
         self.config = config or AnswerConfig()
         self.model, self.count, self.support = model, count, dict(support or {})
+        self.sampling = sampling or Sampling(max_new_tokens=self.config.max_new_tokens)
         if self.config.how == "generate" and model is None:
             raise InputError("how = 'generate' needs a language model", remedy="or use 'extract'")
 
@@ -89,7 +96,10 @@ class Answerer:
                 return answer
 
     def stream(self, snapshot: Snapshot, query: Query | str) -> Iterator[Said | Answer]:
-        """The answer sentence by sentence, each checked before it is given; last, all of it."""
+        """The answer sentence by sentence, each checked before it is given; last, all of it.
+
+        Between them come pieces without text, one for each piece that a model wrote.
+        """
         asked = Query(text=query) if isinstance(query, str) else query
         answer = yield from self._pieces(snapshot, asked)
         yield answer
@@ -170,6 +180,7 @@ class Answerer:
             query.text,
             base.passages,
             budget=self.config.budget,
+            short=self.config.rules == "short",
             history=query.history,
             count=self.count,
         )
@@ -181,6 +192,9 @@ class Answerer:
                 stage.notes.append(f"{prompt.left_out} passages did not fit into the prompt")
             stage.notes += [f"orders to a model in {one}" for one in prompt.suspicious]
             for claim in self._claims(prompt.messages, stage):
+                if claim is None:
+                    yield Said(text="")  # so that others get their turn after each token
+                    continue
                 known = len(checker.citations)
                 checked = checker.check(claim.text)
                 if checked.note:
@@ -204,15 +218,15 @@ class Answerer:
             base, text=told + waiting, supported=True, citations=cited, dropped=tuple(dropped)
         )
 
-    def _claims(self, messages: Sequence[Message], stage: Stage) -> Iterator[Claim]:
-        """What the model writes, sentence by sentence."""
+    def _claims(self, messages: Sequence[Message], stage: Stage) -> Iterator[Claim | None]:
+        """What the model writes, sentence by sentence; None after each piece of one."""
         assert self.model is not None, "checked when the answerer was made"
         claims = Claims()
-        sampling = Sampling(max_new_tokens=self.config.max_new_tokens)
-        deltas = self.model.stream(messages, sampling)
+        deltas = self.model.stream(messages, self.sampling)
         try:
             for delta in deltas:
                 yield from claims.feed(delta.text)
+                yield None
                 if delta.reply is not None:
                     stage.prompt_tokens = 0
                     stage.used(delta.reply.usage)

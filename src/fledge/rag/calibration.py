@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ def calibrate_fusion(
 ) -> dict[Language, LegWeights]:
     """For each language with enough questions, the weights of the largest mean reciprocal rank.
 
-    Of equal ones the one nearest .3 for the dense search is taken.
+    Of equal ones the one nearest .35 for the dense search is taken.
     """
     ranks: dict[Language, dict[float, list[float]]] = {}
     for one in questions:
@@ -85,7 +86,7 @@ def calibrate_fusion(
 
 def _best(by_share: dict[float, list[float]]) -> LegWeights:
     means = {share: sum(ranks) / len(ranks) for share, ranks in by_share.items()}
-    share = max(means, key=lambda one: (round(means[one], 6), -abs(one - 0.3)))
+    share = max(means, key=lambda one: (round(means[one], 6), -abs(one - 0.35)))
     return LegWeights(dense=share, lexical=1 - share)
 
 
@@ -98,6 +99,8 @@ class Weighed:
     measures: dict[str, float]
     kind: str
     """ "language" or "language:embedder": which support model it is for."""
+    missed: bool = False
+    """The answer is in the documents and was not found: nothing to fit on."""
 
 
 def weigh(
@@ -110,17 +113,21 @@ def weigh(
     """Measures of evidence for each question as it is and, where it has an answer, with every
     chunk taken away that holds some of it.
 
-    Questions whose answer is not among the passages although it is there tell nothing about
-    support and are left out.
+    Those whose answer is there and is not among the passages are marked as missed.
     """
     rows: list[Weighed] = []
     for one in questions:
         passages, measures, kind = _looked(answerer, snapshot, one)
         found = any(one.answered_by(passage) for passage in passages)
-        if found or not one.answerable:
-            rows.append(
-                Weighed(question=one, answered=one.answerable, measures=measures, kind=kind)
+        rows.append(
+            Weighed(
+                question=one,
+                answered=one.answerable,
+                measures=measures,
+                kind=kind,
+                missed=one.answerable and not found,
             )
+        )
         if one.answerable:
             hidden = Hidden(snapshot, holding(snapshot, one))
             _, measures, kind = _looked(answerer, hidden, one)
@@ -163,8 +170,17 @@ def calibrate_support(rows: Sequence[Weighed]) -> dict[str, SupportModel]:
     kinds = sorted({row.kind for row in rows})
     found = {}
     for kind in kinds:
-        own = [(row.measures, row.answered) for row in rows if row.kind == kind]
+        own = [(r.measures, r.answered) for r in rows if r.kind == kind and not r.missed]
         answered = sum(answer for _, answer in own)
         if min(answered, len(own) - answered) >= LEAST:
             found[kind] = fit(own)
     return found
+
+
+def halves(rows: Sequence[Weighed]) -> tuple[list[Weighed], list[Weighed]]:
+    """Rows in two parts by their document (else their question): nothing is in both."""
+
+    def first(row: Weighed) -> bool:
+        return zlib.crc32((row.question.document or row.question.question).encode()) % 2 == 0
+
+    return [row for row in rows if first(row)], [row for row in rows if not first(row)]

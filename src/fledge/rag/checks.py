@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fledge.index.terms import terms
 from fledge.metrics.answers import normalise, numbers
 from fledge.rag.parts import Part, parts
+from fledge.rag.telling import telling
 
 CONTAINED = 0.7
 """Share of a sentence's terms that the passage must hold."""
@@ -25,8 +26,6 @@ _QUOTED = re.compile(
 )
 
 
-_EMPTY = frozenset("的地得是者了在和与于之也就都而及或为有被把由从其它他她这那即并并且所以则")
-"""Chinese characters that say nothing by themselves; terms are in Simplified characters."""
 _NEGATION = re.compile(
     r"\b(?:not|never|no|none|neither|nor|cannot|without)\b|n['’]t\b|[不没沒未非無无](?![仅僅过過论論])",
     re.IGNORECASE,
@@ -47,7 +46,7 @@ def bears_out(sentence: str, passage: str, question: str = "") -> Borne | None:
 
     Terms of the question need only be somewhere in the passage: "it" may stand for them.
     """
-    wanted = _telling(sentence)
+    wanted = set(telling(sentence))
     split = parts(passage)
     everywhere = {term for part in split for term in part.terms}
     if not wanted or len(wanted & everywhere) < CONTAINED * len(wanted):
@@ -65,11 +64,6 @@ def bears_out(sentence: str, passage: str, question: str = "") -> Borne | None:
         if holds and _agree(sentence, text, single=first == last):
             return Borne(start, end, share)
     return None
-
-
-def _telling(text: str) -> set[str]:
-    """The terms of a text that say something."""
-    return {term for term in terms(text) if not _EMPTY & set(term)}
 
 
 def _agree(sentence: str, text: str, *, single: bool) -> bool:

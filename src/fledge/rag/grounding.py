@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fledge.core.protocols import ChatModel
+from fledge.core.protocols import ChatModel, Sampling
 from fledge.index.embed.protocol import IndexEmbedder
 from fledge.index.store.protocol import Store
 from fledge.rag.answer import AnswerConfig, Answerer
@@ -44,7 +44,11 @@ class Grounding:
         )
 
     def answerer(
-        self, retrieval: RetrievalConfig | None = None, config: AnswerConfig | None = None
+        self,
+        retrieval: RetrievalConfig | None = None,
+        config: AnswerConfig | None = None,
+        *,
+        sampling: Sampling | None = None,
     ) -> Answerer:
         """One with the support models that were fitted on this index."""
         return Answerer(
@@ -53,6 +57,7 @@ class Grounding:
             model=self.model,
             count=self.count,
             support=self.calibration.support,
+            sampling=sampling,
         )
 
 
@@ -69,9 +74,9 @@ def opened(
     Raises InputError when there is no index, or its embedder is not what made its vectors.
     """
     from fledge.index.embed import open_embedder
-    from fledge.index.folder import open_index
+    from fledge.index.store.opening import open_store
 
-    store = open_index(folder)
+    store = open_store(folder)
     try:
         embedder = open_embedder(store.settings()["embedder"]["spec"])
         try:

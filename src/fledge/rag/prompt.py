@@ -68,13 +68,17 @@ def build_prompt(
     budget: int,
     history: Sequence[Message] = (),
     count: Counter = estimate_tokens,
+    short: bool = False,
 ) -> Prompt:
     """Rules, as much of the history and of the passages as ``budget`` tokens hold, the question.
 
-    The question and the rules always stay; passages come before history.
+    The question and the rules always stay; passages come before history.  System messages in the
+    history stand before the rules.  ``short``: no rules.
     """
     language = language_of(question)
-    rules = _RULES[language].format(not_found=not_found(question))
+    rules = "" if short else _RULES[language].format(not_found=not_found(question))
+    given = [message.content for message in history if message.role == "system"]
+    rules = "\n\n".join(filter(None, [*given, rules]))
     asked = _ASKED[language].format(question=question)
     room = budget - count(rules) - count(asked) - 2
     shown: list[Passage] = []
@@ -94,7 +98,8 @@ def build_prompt(
         room -= count(block) + 2
     turns = _recent(history, room, count)
     text = "\n\n".join([*blocks, asked])
-    messages = (Message(role="system", content=rules), *turns, Message(role="user", content=text))
+    system = (Message(role="system", content=rules),) if rules else ()
+    messages = (*system, *turns, Message(role="user", content=text))
     return Prompt(
         messages=messages,
         passages=tuple(shown),

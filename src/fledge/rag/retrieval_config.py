@@ -34,7 +34,7 @@ class FusionConfig(Config):
     """Of ranks: 1 / (constant + rank)."""
     weights: dict[Language, LegWeights] = Field(default_factory=dict)
     """By the question's language, as `calibrate_fusion` finds them.  A language that is not here
-    gets .7 for the lexical search and for the dense one .3 times the embedder's own trust in that
+    gets .65 for the lexical search and for the dense one .35 times the embedder's own trust in that
     language, which is 0 for one it was not made for."""
 
 

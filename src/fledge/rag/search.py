@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fledge.index.language import language_of as exact_language
 from fledge.index.store.filters import Filter
 from fledge.index.store.protocol import Hit, Vectors
 from fledge.index.terms import terms
@@ -15,7 +16,7 @@ from fledge.rag.retrieval_config import LegWeights, RetrievalConfig
 from fledge.rag.tools import Tools
 from fledge.rag.trace import Trace
 
-LEXICAL, DENSE = 0.7, 0.3
+LEXICAL, DENSE = 0.65, 0.35
 """Weights beside an embedder that is fully trusted: the best on English validation sets."""
 FULL_TRUST = 0.5
 """Share of a question that its best lexical hit must hold for the lexical search to count fully.
@@ -74,7 +75,8 @@ def leg_weights(question: str, config: RetrievalConfig, tools: Tools) -> LegWeig
     language = language_of(question)
     if language in config.fusion.weights:
         return config.fusion.weights[language]
-    return LegWeights(dense=DENSE * tools.vectors.serves(language), lexical=LEXICAL)
+    trust = tools.vectors.serves(exact_language(question))
+    return LegWeights(dense=DENSE * trust, lexical=LEXICAL)
 
 
 def _vectors(

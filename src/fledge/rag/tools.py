@@ -10,8 +10,8 @@ from typing import Protocol
 from fledge.core.protocols import ChatModel
 from fledge.index.embed.protocol import IndexEmbedder
 from fledge.index.store.protocol import Snapshot
-from fledge.index.terms import terms
 from fledge.rag.rarity import rarities
+from fledge.rag.telling import asked_for
 
 
 class Reranker(Protocol):
@@ -43,5 +43,5 @@ class Tools:
     def rarity(self, question: str) -> Mapping[str, float]:
         """The terms of a question and how rare each is; counted once a question."""
         if question not in self._rarities:
-            self._rarities[question] = rarities(self.snapshot, terms(question))
+            self._rarities[question] = rarities(self.snapshot, asked_for(question))
         return self._rarities[question]
