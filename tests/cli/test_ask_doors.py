@@ -32,7 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in TEXTS.items():
         (work / "texts" / name).write_text(text, encoding="utf-8")
     with pytest.raises(SystemExit) as ended:
-        main(["index", "build", "--input", str(work / "texts"), "--out", str(work / "index")])
+        build = ["index", "build", "--input", str(work / "texts"), "--out", str(work / "index")]
+        main([*build, "--embedder", "none"])
     assert ended.value.code == 0
     return work
 

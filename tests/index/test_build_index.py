@@ -124,9 +124,9 @@ def test_what_cannot_be_read_keeps_its_former_version(files: Path, out: Path) ->
 def test_a_document_that_cannot_be_cut_is_reported(
     files: Path, out: Path, monkeypatch: Any
 ) -> None:
-    from fledge.index import staging
+    from fledge.index import cutting
 
-    real = staging.split
+    real = cutting.split
 
     def split(loaded: Any, *rest: Any, **more: Any) -> Any:
         if loaded.path.endswith("b.txt"):
@@ -136,11 +136,11 @@ def test_a_document_that_cannot_be_cut_is_reported(
     build_index(config(files), out, CountingEmbedder())
     before = texts(out)
     (files / "b.txt").write_text("changed")
-    monkeypatch.setattr(staging, "split", split)
+    monkeypatch.setattr(cutting, "split", split)
     report = build_index(config(files), out, CountingEmbedder())
     assert [each.reason for each in report.failed] == ["split_failed"]
     assert texts(out) == before
-    monkeypatch.setattr(staging, "split", real)
+    monkeypatch.setattr(cutting, "split", real)
     assert build_index(config(files), out, CountingEmbedder()).changed == 1
 
 
@@ -291,6 +291,22 @@ def test_much_rubbish_is_compacted(tmp_path: Path, out: Path, monkeypatch: Any) 
         assert (snapshot.sizes().chunks, snapshot.sizes().dead) == (10, 0)
     store.close()
     assert len(texts(out)) == 10
+
+
+def test_processes_cut_as_one_does(tmp_path: Path, out: Path, monkeypatch: Any) -> None:
+    from fledge.index import cutting
+
+    files = write_files(tmp_path / "many", {f"{at:03}.txt": f"page {at} " * 9 for at in range(90)})
+    monkeypatch.setattr(cutting, "usable_cores", lambda: 2)
+    monkeypatch.setattr(cutting, "MANY", 10)
+    monkeypatch.setattr(cutting, "CHARACTERS", 700)
+    assert build_index(config(files), out, CountingEmbedder()).new == 90
+    several = texts(out)
+    shutil.rmtree(out)
+    monkeypatch.setattr(cutting, "MANY", 1000)
+    build_index(config(files), out, CountingEmbedder())
+    assert texts(out) == several
+    assert len(several) == 90
 
 
 def test_what_the_folder_lists_does_not_depend_on_order(files: Path, out: Path) -> None:

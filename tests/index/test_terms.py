@@ -61,6 +61,11 @@ def test_terms_are_short_words_without_blanks_and_repeat(text: str) -> None:
     assert not any(one.isspace() for term in found for one in term)
 
 
+@given(st.text(alphabet="aB1.,:/&@#+'-_ \n(", max_size=60))
+def test_text_in_ascii_has_the_terms_it_has_beside_other_characters(text: str) -> None:
+    assert terms(text) == terms(text + " …")
+
+
 @given(st.lists(st.sampled_from(["bridge", "橋", "L/800", "a_b", "WHO", "1,000"]), max_size=8))
 def test_a_text_has_the_terms_of_its_words(words: list[str]) -> None:
     assert terms(" ".join(words)) == [term for word in words for term in terms(word)]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fledge.index.build_report import BuildReport
     from fledge.index.store.filters import Filter
     from fledge.index.store.protocol import Store
+    from fledge.rag.passage import Passage
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -34,7 +35,12 @@ def command() -> None:
     metavar="PATH",
     help="A file, folder, glob, archive or URL; may be given several times.",
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="The index's folder, new or built before.",
+)
 @click.option("--embedder", metavar="SPEC", help="What makes vectors; none: words only.")
 @click.option("--store", metavar="KIND", help="sqlite (default), lance or postgresql://…")
 @click.option("--split", "strategy", metavar="STRATEGY", help="How documents are cut.")
@@ -121,19 +127,27 @@ def _show(report: BuildReport) -> None:
 @command.command("search")
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.argument("query")
-@click.option("-k", "count", type=click.IntRange(1, 200), default=5, show_default=True)
-@click.option("--where", metavar="FILTER", help="lang = zh and meta.year >= 1999")
+@click.option(
+    "-k",
+    "count",
+    type=click.IntRange(1, 200),
+    default=5,
+    show_default=True,
+    help="Passages.",
+)
+@click.option("--where", metavar="FILTER", help="Documents: lang = zh and meta.year >= 1999.")
 @AS_JSON
 def search(folder: Path, query: str, count: int, where: str | None, as_json: bool) -> int:
     """The passages of DIR that answer QUERY best."""
     found = _search(folder, query, count, _filter(where))
     if as_json:
-        click.echo(json.dumps({"query": query, "hits": found}, ensure_ascii=False))
+        hits = [_hit(rank, passage) for rank, passage in enumerate(found, 1)]
+        click.echo(json.dumps({"query": query, "hits": hits}, ensure_ascii=False))
         return 0
-    for hit in found:
-        place = f", {hit['place']}" if hit["place"] else ""
-        click.echo(f"{hit['rank']}. {hit['path']}{place} [{hit['start']}:{hit['end']}]")
-        click.echo("   " + " ".join(hit["text"].split())[:300])
+    for rank, passage in enumerate(found, 1):
+        place = f", {passage.place}" if passage.place else ""
+        click.echo(f"{rank}. {passage.path}{place} [{passage.span.start}:{passage.span.end}]")
+        click.echo("   " + " ".join(passage.text.split())[:300])
     if not found:
         click.echo("nothing found", err=True)
     return 0
@@ -145,7 +159,7 @@ def _filter(where: str | None) -> Filter | None:
     return None if where is None else parse_filter(where)
 
 
-def _search(folder: Path, query: str, count: int, where: Filter | None) -> list[dict[str, Any]]:
+def _search(folder: Path, query: str, count: int, where: Filter | None) -> tuple[Passage, ...]:
     from fledge.index.embed import open_embedder
     from fledge.index.store.opening import open_store
     from fledge.rag.passage import Query
@@ -157,23 +171,23 @@ def _search(folder: Path, query: str, count: int, where: Filter | None) -> list[
     try:
         retriever = Retriever(RetrievalConfig(k=count), embedder=embedder)
         with store.snapshot() as snapshot:
-            found = retriever.retrieve(snapshot, Query(text=query, where=where))
+            return retriever.retrieve(snapshot, Query(text=query, where=where)).passages
     finally:
         embedder.close()
         store.close()
-    return [
-        {
-            "rank": rank,
-            "score": round(passage.score, 6),
-            "path": passage.path,
-            "document": passage.span.document,
-            "start": passage.span.start,
-            "end": passage.span.end,
-            "text": passage.text,
-            "place": passage.place,
-        }
-        for rank, passage in enumerate(found.passages, 1)
-    ]
+
+
+def _hit(rank: int, passage: Passage) -> dict[str, Any]:
+    """A passage as the contract has it."""
+    return {
+        "rank": rank,
+        "score": round(passage.score, 6),
+        "path": passage.path,
+        "document": passage.span.document,
+        "start": passage.span.start,
+        "end": passage.span.end,
+        "text": passage.text,
+    }
 
 
 @command.command("stats")
@@ -205,7 +219,10 @@ def stats(folder: Path, as_json: bool) -> int:
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @AS_JSON
 def verify(folder: Path, as_json: bool) -> int:
-    """Read everything in DIR and check it: texts, spans, words, vectors.  Exit 1: damaged."""
+    """Read everything in DIR and check it: texts, spans, words, vectors.
+
+    The exit code is 1 when something is damaged.
+    """
     with _opened(folder) as store:
         problems = store.verify()
     if as_json:

@@ -40,6 +40,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _SPACES = re.compile("[ \t\u00a0\u2000-\u200a\u202f\u3000]+$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
+_CONTROL_BYTES = bytes((*range(0x00, 0x09), *range(0x0E, 0x1B)))
+
 BINARY_SHARE = 0.02
 """Share of control or replacement characters from which bytes are no text."""
 
@@ -76,7 +78,7 @@ def looks_binary(data: bytes) -> bool:
     head = data[:8192]
     if not head:
         return False
-    controls = sum(head.count(byte) for byte in (*range(0x00, 0x09), *range(0x0E, 0x1B)))
+    controls = len(head) - len(head.translate(None, _CONTROL_BYTES))
     return controls > BINARY_SHARE * len(head) or head.count(0) > 8
 
 

@@ -15,10 +15,12 @@ from fledge.core.run import Clock
 from fledge.index.build_report import BuildReport
 from fledge.index.changes import RETRY, Changes, Fingerprint, concerns, find_changes
 from fledge.index.config import IndexConfig
+from fledge.index.cutting import Sliced, cut_all
 from fledge.index.embed.protocol import IndexEmbedder
 from fledge.index.load.discovery import discover
 from fledge.index.load.reading import parse_all
 from fledge.index.load.source import Parsed, owner
+from fledge.index.loaded import Unreadable
 from fledge.index.staging import Stage
 from fledge.index.store.protocol import Known, Store
 
@@ -45,7 +47,7 @@ def bring_up_to_date(
         changes = find_changes(found, list(known.values()), config.reading())
     report.unchanged = changes.unchanged
     report.failed += changes.failed
-    stage = Stage(store, config.split, embedder, report)
+    stage = Stage(store, embedder, report)
     with progress.bar("index", len(changes.read), "files") as bar:
         _read(changes, known, stage, config, bar)
         stage.flush()
@@ -66,10 +68,12 @@ def _read(
     for each in known.values():
         held.setdefault(owner(each.id), []).append(each)
     report = stage.report
-    for parsed in _timed(parse_all(changes.read, config.load), report):
-        report.failed += parsed.unreadable
-        before = held.get(parsed.source.id, [])
-        _take(parsed, before, stage, config.reading())
+    parsing = _timed(parse_all(changes.read, config.load), report)
+    embedder = stage.embedder if stage.embedder.dimensions else None
+    for sliced in cut_all(parsing, config.split, embedder, len(changes.read)):
+        report.failed += sliced.parsed.unreadable
+        before = held.get(sliced.parsed.source.id, [])
+        _take(sliced, before, stage, config.reading())
         done = report.new + report.changed
         bar.advance(1, f"{done:,} documents, {len(report.failed):,} failed")
 
@@ -83,12 +87,14 @@ def _timed(parsing: Iterator[Parsed], report: BuildReport) -> Iterator[Parsed]:
         yield parsed
 
 
-def _take(parsed: Parsed, before: Sequence[Known], stage: Stage, reading: str) -> None:
+def _take(sliced: Sliced, before: Sequence[Known], stage: Stage, reading: str) -> None:
     """Stage the documents of a source; those it no longer has go in the same commit as the last.
 
     Of a source that was not read whole, what may be in the unread part stays as it was.
     """
-    documents = {loaded.document.id: loaded for loaded in parsed.documents}
+    parsed = sliced.parsed
+    pairs = zip(parsed.documents, sliced.cuts, strict=True)
+    documents = {loaded.document.id: (loaded, cut) for loaded, cut in pairs}
     kept = {
         each.id
         for each in before
@@ -103,10 +109,11 @@ def _take(parsed: Parsed, before: Sequence[Known], stage: Stage, reading: str) -
         stamp=parsed.source.stamp,
     )
     known = {each.id for each in before}
-    for id, loaded in documents.items():
-        failure = stage.add(loaded, str(mark) if whole else RETRY, known=id in known)
-        if failure is not None:
-            stage.report.failed.append(failure)
+    for id, (loaded, cut) in documents.items():
+        if isinstance(cut, Unreadable):
+            stage.report.failed.append(cut)
+        else:
+            stage.add(loaded, cut, str(mark) if whole else RETRY, known=id in known)
     if gone and (documents or whole):
         stage.remove(gone)
 

@@ -1,23 +1,18 @@
-"""Documents on their way into a store: cut, turned into terms, embedded, committed in batches."""
+"""Documents on their way into a store: embedded and committed in batches."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fledge.core.errors import FledgeError
 from fledge.index.build_report import BuildReport
-from fledge.index.chunk import Chunk
+from fledge.index.cutting import Cut
 from fledge.index.embed.protocol import IndexEmbedder
-from fledge.index.loaded import Loaded, Unreadable
-from fledge.index.split.config import SplitConfig
-from fledge.index.split.splitting import split
+from fledge.index.loaded import Loaded
 from fledge.index.store.protocol import Entry, Store
-from fledge.index.terms import terms
 
 SECONDS = 10.0
 """What a batch may take: the most work that a kill can cost."""
@@ -30,10 +25,9 @@ CHARACTERS = 32_000_000
 @dataclass(frozen=True)
 class _Waiting:
     loaded: Loaded
-    chunks: tuple[Chunk, ...]
+    cut: Cut
     texts: list[str]
     """Of the chunks of level 0."""
-    terms: tuple[tuple[str, ...], ...]
     fingerprint: str
     known: bool
 
@@ -44,34 +38,27 @@ class Stage:
     What one batch took sets the size of the next, whatever the embedder's speed.
     """
 
-    def __init__(
-        self, store: Store, config: SplitConfig, embedder: IndexEmbedder, report: BuildReport
-    ) -> None:
+    def __init__(self, store: Store, embedder: IndexEmbedder, report: BuildReport) -> None:
         self.report = report
         self._store = store
-        self._config = config
-        self._embedder = embedder
+        self.embedder = embedder
         self._waiting: list[_Waiting] = []
         self._gone: list[str] = []
         self._chunks = self._characters = 0
         self._target = 256
         self._begun = time.monotonic()
 
-    def add(self, loaded: Loaded, fingerprint: str, *, known: bool) -> Unreadable | None:
-        """Take a document; ``known``: it is in the index already.  Says why it cannot be taken."""
-        try:
-            waiting = self._cut(loaded, fingerprint, known)
-        except FledgeError:
-            raise  # not this document's fault
-        except Exception as error:
-            evidence = f"{type(error).__name__}: {error}"
-            return Unreadable(path=loaded.path, reason="split_failed", evidence=evidence)
-        self._waiting.append(waiting)
-        self._chunks += len(waiting.texts)
-        self._characters += len(loaded.document.text)
+    def add(self, loaded: Loaded, cut: Cut, fingerprint: str, *, known: bool) -> None:
+        """Take a document; ``known``: it is in the index already."""
+        text = loaded.document.text
+        texts = [text[chunk.start : chunk.end] for chunk in cut.chunks if chunk.level == 0]
+        self._waiting.append(_Waiting(loaded, cut, texts, fingerprint, known))
+        self.report.seconds["split"] += cut.seconds[0]
+        self.report.seconds["terms"] += cut.seconds[1]
+        self._chunks += len(texts)
+        self._characters += len(text)
         if self._full():
             self.flush()
-        return None
 
     def _full(self) -> bool:
         late = time.monotonic() - self._begun > SECONDS
@@ -80,16 +67,6 @@ class Stage:
     def remove(self, ids: list[str]) -> None:
         """Take documents out, in the next commit."""
         self._gone += ids
-
-    def _cut(self, loaded: Loaded, fingerprint: str, known: bool) -> _Waiting:
-        text = loaded.document.text
-        with self.report.timed("split"):
-            embedder: Any = self._embedder if self._embedder.dimensions else None
-            chunks = split(loaded, self._config, embedder=embedder)
-            texts = [text[chunk.start : chunk.end] for chunk in chunks if chunk.level == 0]
-        with self.report.timed("terms"):
-            found = tuple(tuple(terms(each)) for each in texts)
-        return _Waiting(loaded, chunks, texts, found, fingerprint, known)
 
     def flush(self) -> None:
         """Commit what waits."""
@@ -103,8 +80,8 @@ class Stage:
                 path=each.loaded.path,
                 kind=each.loaded.kind,
                 fingerprint=each.fingerprint,
-                chunks=each.chunks,
-                terms=each.terms,
+                chunks=each.cut.chunks,
+                terms=each.cut.terms,
                 vectors=given,
                 places=each.loaded.places,
                 boxes=each.loaded.boxes,
@@ -128,11 +105,11 @@ class Stage:
         report.removed += len(self._gone)
         report.chunks += self._chunks
         report.characters += self._characters
-        report.terms += sum(len(found) for each in self._waiting for found in each.terms)
+        report.terms += sum(len(found) for each in self._waiting for found in each.cut.terms)
 
     def _vectors(self) -> list[NDArray[np.float32] | None]:
         """Vectors of each document's chunks, (c, D); texts that stayed as they were keep theirs."""
-        size = self._embedder.dimensions
+        size = self.embedder.dimensions
         if not size:
             return [None] * len(self._waiting)
         with self.report.timed("embed"):
@@ -140,7 +117,7 @@ class Stage:
             new = {text for each in self._waiting for text in each.texts if text not in have}
             wanted = sorted(new)
             if wanted:
-                made = np.asarray(self._embedder.embed(wanted), dtype=np.float32)
+                made = np.asarray(self.embedder.embed(wanted), dtype=np.float32)
                 have |= dict(zip(wanted, made, strict=True))
         total = sum(len(each.texts) for each in self._waiting)
         self.report.embedded += len(wanted)

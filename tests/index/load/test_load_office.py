@@ -34,7 +34,8 @@ def test_paragraphs_lists_and_tables() -> None:
     )  # fmt: skip
     loaded = load_one("a.docx", docx(body))
     assert loaded.document.text == (
-        "First.\n\n- one\n  - deeper\n- two\n\nAfter.\n\n| Part | Mass\\|kg |\n| --- | --- |\n| deck | 40 |"
+        "First.\n\n- one\n  - deeper\n- two\n\nAfter.\n\n"
+        "| Part | Mass\\|kg |\n| --- | --- |\n| deck | 40 |"
     )
     assert loaded.kind == "markdown"
 
@@ -93,11 +94,14 @@ def test_slides_come_in_their_order_with_their_notes() -> None:
 
 
 SHEET = (
-    '<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="s"><v>1</v></c><c r="C1" t="inlineStr"><is><t>due</t></is></c>'
+    '<row r="1"><c r="A1" t="s"><v>0</v></c><c r="B1" t="s"><v>1</v></c>'
+    '<c r="C1" t="inlineStr"><is><t>due</t></is></c>'
     '<c r="D1" t="str"><v>open</v></c></row>'
-    '<row r="4"><c r="A4" t="s"><v>2</v></c><c r="B4"><v>1280.5</v></c><c r="C4" s="1"><v>45292</v></c>'
+    '<row r="4"><c r="A4" t="s"><v>2</v></c><c r="B4"><v>1280.5</v></c>'
+    '<c r="C4" s="1"><v>45292</v></c>'
     '<c r="D4" t="b"><v>1</v></c></row>'
-    '<row r="5"><c r="A5"><f>SUM(B4:B9)</f><v>12</v></c><c r="C5" s="2"><v>3</v></c><c r="E5"><v>0.1</v></c></row>'
+    '<row r="5"><c r="A5"><f>SUM(B4:B9)</f><v>12</v></c><c r="C5" s="2"><v>3</v></c>'
+    '<c r="E5"><v>0.1</v></c></row>'
 )
 
 
@@ -142,7 +146,8 @@ LAUGHS = (
     + "".join(
         f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     )
-    + f']><w:document xmlns:w="{W}"><w:body><w:p><w:r><w:t>&i;</w:t></w:r></w:p></w:body></w:document>'
+    + f']><w:document xmlns:w="{W}"><w:body><w:p><w:r><w:t>&i;</w:t></w:r></w:p></w:body>'
+    "</w:document>"
 )
 OUTSIDE = (
     '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>'

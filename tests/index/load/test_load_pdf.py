@@ -7,12 +7,13 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loading import at_places, load_one, refusal
-from made_pdf import PAGE, paragraph, pdf
+from loading import at_places, load, load_one, refusal
+from made_pdf import PAGE, Line, paragraph, pdf
 
 from fledge.index.load.config import Limits, LoadConfig
 from fledge.index.load.marking import highlight
 from fledge.index.load.pdf_lines import Char, set_page
+from fledge.index.loaded import Loaded
 
 BRIDGE = (
     "The bridge over the Arrow was opened in May 1932 and carries two lanes of traffic across the "
@@ -45,8 +46,12 @@ def test_short_lines_gaps_and_other_sizes_stay_apart() -> None:
 
 
 def test_items_of_a_list_and_of_contents_stay_lines() -> None:
-    lines = [(72.0, 700.0, "1. Loads that act on the deck"), (72.0, 686.0, "2. Loads that act on a pier."),
-             (72.0, 650.0, "Loads . . . . . . . . . . . 7"), (72.0, 636.0, "Spans . . . . . . . . . . . 9")]  # fmt: skip
+    lines = [
+        (72.0, 700.0, "1. Loads that act on the deck"),
+        (72.0, 686.0, "2. Loads that act on a pier."),
+        (72.0, 650.0, "Loads . . . . . . . . . . . 7"),
+        (72.0, 636.0, "Spans . . . . . . . . . . . 9"),
+    ]
     text = load_one("a.pdf", pdf([lines])).document.text
     assert text.split("\n") == [lines[0][2], lines[1][2], "", lines[2][2], lines[3][2]]
 
@@ -76,8 +81,12 @@ def test_title_author_and_date_are_those_of_the_file() -> None:
     document = load_one("a.pdf", pdf([paragraph("Text.")], info=info)).document
     assert document.date == "2021-03-04"
     assert document.metadata == {
-        "format": "pdf", "title": "On Bridges", "author": "A. Mason", "pages": 1, "date_from": "text",
-    }  # fmt: skip
+        "format": "pdf",
+        "title": "On Bridges",
+        "author": "A. Mason",
+        "pages": 1,
+        "date_from": "text",
+    }
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (-50, 30)])
@@ -90,8 +99,13 @@ def test_boxes_are_measured_on_the_page_as_it_is_shown(
     [box] = load_one("a.pdf", pdf([[line]], rotate=rotate, corner=corner)).boxes
     width, height = PAGE
     middle = (left + 4 * 0.6 * 12 / 2, baseline + 3)  # Courier: 0.6 em a character
-    shown = {0: middle, 90: (middle[1], width - middle[0]), 180: (width - middle[0], height - middle[1]),
-             270: (height - middle[1], middle[0])}[rotate]  # fmt: skip
+    across, up = middle
+    shown = {
+        0: middle,
+        90: (up, width - across),
+        180: (width - across, height - up),
+        270: (height - up, across),
+    }[rotate]
     assert box.left <= shown[0] <= box.right
     assert box.bottom <= shown[1] <= box.top
     long, short = sorted((box.right - box.left, box.top - box.bottom), reverse=True)
@@ -143,13 +157,10 @@ def test_every_word_of_a_page_lies_where_it_was_set() -> None:
         max_size=3,
     )
 )
-def test_places_and_boxes_are_exact_whatever_the_page_holds(pages: list[list[tuple[float, float, str]]]) -> None:  # fmt: skip
-    from loading import load
-
+def test_places_and_boxes_are_exact_whatever_the_page_holds(pages: list[list[Line]]) -> None:
     for item in load("a.pdf", pdf(pages)):
-        if hasattr(item, "places"):
-            text = item.document.text
-            assert "\n\n".join(at_places(item).values()) == text  # type: ignore[arg-type]
+        if isinstance(item, Loaded):
+            assert "\n\n".join(at_places(item).values()) == item.document.text
 
 
 @settings(max_examples=200, deadline=None)
@@ -190,8 +201,11 @@ def test_what_cannot_be_read_whole_is_refused_with_the_reason() -> None:
     spot = whole.rindex(b"stream\n", 0, whole.rindex(b"endstream")) + 30
     damaged = whole[:spot] + bytes([whole[spot] ^ 0xFF]) + whole[spot + 1 :]
     assert refusal("a.pdf", damaged).reason == "damaged"
-    locked = whole.replace(b"/Root 1 0 R", b"/Root 1 0 R /Encrypt << /Filter /Standard /V 2 /R 3 "
-        b"/Length 128 /P -44 /O (" + b"o" * 32 + b") /U (" + b"u" * 32 + b") >> /ID [(aa) (aa)]")  # fmt: skip
+    locked = whole.replace(
+        b"/Root 1 0 R",
+        b"/Root 1 0 R /Encrypt << /Filter /Standard /V 2 /R 3 "
+        b"/Length 128 /P -44 /O (" + b"o" * 32 + b") /U (" + b"u" * 32 + b") >> /ID [(a) (a)]",
+    )
     assert refusal("a.pdf", locked).reason == "encrypted"
 
 

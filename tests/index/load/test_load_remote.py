@@ -24,7 +24,9 @@ from fledge.index.load.config import Limits
 from fledge.index.loaded import Loaded, Unreadable
 
 PAGE = "<html><body><p>Die Brücke wurde im Mai eröffnet und trägt zwei Spuren.</p></body></html>"
-RECORDS = [{"key": f"k{n}", "body": {"text": f"Record {n}."}, "name": f"N{n}", "n": n} for n in range(5)]
+RECORDS = [
+    {"key": f"k{n}", "body": {"text": f"Record {n}."}, "name": f"N{n}", "n": n} for n in range(5)
+]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -104,7 +106,11 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, json.dumps(body).encode(), "application/json")
 
     def answer_endless(self, _: Any) -> None:
-        self.reply(200, json.dumps({"data": {"items": []}, "next": "/endless"}).encode(), "application/json")
+        self.reply(
+            200,
+            json.dumps({"data": {"items": []}, "next": "/endless"}).encode(),
+            "application/json",
+        )
 
     def log_message(self, *_: object) -> None:
         pass
@@ -179,10 +185,13 @@ def test_what_cannot_be_fetched_is_reported(server: ThreadingHTTPServer) -> None
     assert closed.reason == "http"
 
 
-def api(tmp_path: Path, server: ThreadingHTTPServer, path: str, more: str) -> list[Source | Unreadable]:
+def api(
+    tmp_path: Path, server: ThreadingHTTPServer, path: str, more: str
+) -> list[Source | Unreadable]:
     file = tmp_path / "wiki.api.toml"
     file.write_text(
-        f'url = "{base(server)}{path}"\nname = "wiki"\nid = "key"\ntext = ["name", "body.text"]\n{more}'
+        f'url = "{base(server)}{path}"\nname = "wiki"\nid = "key"\n'
+        f'text = ["name", "body.text"]\n{more}'
     )
     return list(discover([str(file)], LoadConfig(limits=Limits(requests=20))))
 
@@ -196,7 +205,11 @@ def api(tmp_path: Path, server: ThreadingHTTPServer, path: str, more: str) -> li
     ],
 )
 def test_an_api_is_read_page_by_page(
-    tmp_path: Path, server: ThreadingHTTPServer, path: str, more: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    server: ThreadingHTTPServer,
+    path: str,
+    more: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WIKI_TOKEN", "t0ken")
     sources = api(tmp_path, server, path, f'{more}\ntitle = "name"\ntoken_env = "WIKI_TOKEN"')
@@ -237,14 +250,20 @@ def notes(tmp_path: Path) -> Path:
     path = tmp_path / "notes.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute("create table notes (id, title, body, day, score)")
-        rows = [(1, "Deck", "Closed on Monday.", "2024-02-03", 1.5), ("a#b", "橋", "鋼纜", None, None),
-                (None, "no id", "text", None, 2), (1, "same id", "text", None, 3)]  # fmt: skip
+        rows = [
+            (1, "Deck", "Closed on Monday.", "2024-02-03", 1.5),
+            ("a#b", "橋", "鋼纜", None, None),
+            (None, "no id", "text", None, 2),
+            (1, "same id", "text", None, 3),
+        ]
         database.executemany("insert into notes values (?, ?, ?, ?, ?)", rows)
         database.commit()
     return path
 
 
-def query(path: Path, sql: str, rest: str = "&id=id&text=title,body&title=title&date=day&name=n") -> str:
+def query(
+    path: Path, sql: str, rest: str = "&id=id&text=title,body&title=title&date=day&name=n"
+) -> str:
     return f"sqlite:///{path}?query={quote(sql)}{rest}"
 
 
@@ -279,7 +298,9 @@ def test_a_row_without_chosen_text_says_all_its_columns(notes: Path) -> None:
     assert document.document.text == "day: 2024-02-03\nid: 1\nscore: 1.5"
     assert document.document.id.startswith("sqlite:notes.db~")
     config = LoadConfig(text_keys=["other"])  # meant for JSON files, not for rows
-    [source] = [s for s in discover([query(notes, "select * from notes limit 1")]) if isinstance(s, Source)]
+    [source] = [
+        s for s in discover([query(notes, "select * from notes limit 1")]) if isinstance(s, Source)
+    ]
     [parsed] = parse_all([source], config)
     assert parsed.documents[0].document.text.startswith("Deck")
 
@@ -287,11 +308,17 @@ def test_a_row_without_chosen_text_says_all_its_columns(notes: Path) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "delete from notes", "drop table notes", "attach '/tmp/x.db' as x", "pragma user_version = 3",
-        "create table t (x)", "insert into notes values (9,9,9,9,9) returning *",
-        "select load_extension('x')", "select writefile('/tmp/x', 'y')", "not sql",
+        "delete from notes",
+        "drop table notes",
+        "attach '/tmp/x.db' as x",
+        "pragma user_version = 3",
+        "create table t (x)",
+        "insert into notes values (9,9,9,9,9) returning *",
+        "select load_extension('x')",
+        "select writefile('/tmp/x', 'y')",
+        "not sql",
     ],
-)  # fmt: skip
+)
 def test_a_query_can_only_read(notes: Path, sql: str) -> None:
     before = notes.read_bytes()
     with pytest.raises(InputError):
@@ -310,7 +337,8 @@ def test_wrong_urls_name_what_is_wrong(notes: Path, tmp_path: Path) -> None:
 
 
 def test_a_query_without_end_is_stopped(notes: Path) -> None:
-    endless = "with recursive r(id) as (select 1 union all select id + 1 from r) select max(id) as id from r"
+    counting = "with recursive r(id) as (select 1 union all select id + 1 from r)"
+    endless = f"{counting} select max(id) as id from r"
     config = LoadConfig(limits=Limits(download_seconds=0.3))
     with pytest.raises(FledgeError, match="takes longer"):
         list(discover([query(notes, endless, "&id=id")], config))

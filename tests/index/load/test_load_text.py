@@ -271,7 +271,8 @@ def test_a_message_with_what_is_attached() -> None:
     first, plan, spans, image = load("m.eml", message.as_bytes())
     assert isinstance(first, Loaded)
     assert first.document.text == (
-        'Subject: 橋樑 plan\nFrom: "A. Mason" <mason@town.example>\nTo: Works <works@town.example>\n'
+        'Subject: 橋樑 plan\nFrom: "A. Mason" <mason@town.example>\n'
+        "To: Works <works@town.example>\n"
         "Date: Tue, 05 Mar 2024 23:30:00 -0500\n\nThe deck is closed on Monday."
     )
     assert first.document.date == "2024-03-06"
@@ -310,7 +311,8 @@ def test_a_message_cut_short_or_spoilt_is_refused() -> None:
 def test_a_mailbox_gives_a_document_a_message() -> None:
     second = mail(text="From now on it is open.\n")
     del second["Message-ID"]
-    box = b"From a Tue\n" + mail().as_bytes() + b"\nFrom b Wed\n" + second.as_bytes().replace(b"\nFrom now", b"\n>From now")  # fmt: skip
+    quoted = second.as_bytes().replace(b"\nFrom now", b"\n>From now")
+    box = b"From a Tue\n" + mail().as_bytes() + b"\nFrom b Wed\n" + quoted
     box += b"\nFrom c Thu\n" + mail(text="Again.").as_bytes()
     items = load("all.mbox", box)
     assert [item.document.id for item in items if isinstance(item, Loaded)] == [

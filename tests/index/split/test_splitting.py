@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -202,6 +203,52 @@ def test_headings_in_chinese_laws_are_seen_and_those_in_code_are_not() -> None:
     assert [chunk.heading for chunk in chunks] == ["第一章 總則", "第二章 橋梁"]
     fenced = "# Title\n\n```sh\n# a comment\nrun\n```\n"
     assert split(loaded(fenced, "markdown"))[0].heading == "Title"
+
+
+def test_fenced_code_is_cut_between_its_lines_and_keeps_its_fences() -> None:
+    code = "".join(f"if (a{n}) {{\n    run({n});\n}} else {{\n    stop();\n}}\n" for n in range(6))
+    text = f"# Code\n\nIt reads:\n\n```c\n{code}```\n\nThat is all.\n"
+    chunks = chunk_texts(text, "markdown", size=60)
+    assert len(chunks) > 2
+    assert not any(chunk.startswith(("}", "else", "```\n")) for chunk in chunks)
+    assert not any(chunk.endswith("```c") for chunk in chunks)
+
+
+def test_an_article_of_a_law_is_held_together() -> None:
+    one = "第一條 為了安全。\n\n本法適用於橋梁。\n\n"
+    other = "第二條 橋梁應堅固。\n\n其設計應合標準。"
+    assert chunk_texts(one + other, size=26) == [one.strip(), other]
+
+
+def test_underlined_headings_are_seen_in_plain_text_and_rules_are_not() -> None:
+    text = "Loads\n=====\n\nWind.\n\nSnow\n----\n\nIn winter.\n\n---\n\nThe end.\n"
+    for kind in ("plain", "markdown"):
+        chunks = split(loaded(text, kind), SplitConfig(strategy="heading", size=50))
+        assert [chunk.heading for chunk in chunks] == ["Loads", "Loads > Snow"]
+
+
+HOSTILE = {
+    "one word": "a" * 300_000,
+    "short lines": "x\n" * 100_000,
+    "headings": "# h\n" * 60_000,
+    "underlines": "title\n---\n\n" * 30_000,
+    "fences": "```\n" * 60_000,
+    "deep code": "".join(" " * n + f"def f{n}():\n" for n in range(2_000)),
+    "brackets": "f(" * 100_000,
+    "blanks": " " * 300_000 + "x" + "\n" * 300_000,
+    "marks": "e" + "\u0301" * 200_000,
+    "bars": "|" * 200_000,
+    "flags": "\U0001f1f9\U0001f1fc" * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("kind", ["markdown", "code:python"])
+def test_time_grows_with_the_length_only(name: str, kind: str) -> None:
+    begun = time.process_time()
+    chunks = split(loaded(HOSTILE[name], kind))
+    assert time.process_time() - begun < 8
+    assert chunks
 
 
 def test_code_is_cut_between_definitions_and_knows_where_it_is() -> None:

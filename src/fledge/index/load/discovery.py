@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,8 +79,8 @@ class _Walk:
     config: LoadConfig
     closed: list[Path]
     """Folders and files that are passed over."""
-    seen: set[Path] = field(default_factory=set)
-    """Real paths of the files that were given already."""
+    seen: set[tuple[int, int]] = field(default_factory=set)
+    """Device and inode of the files that were given already, under whatever name."""
 
 
 def _files(inputs: Sequence[str], walk: _Walk) -> Iterator[Source | Unreadable]:
@@ -176,19 +177,20 @@ def _below_file(path: Path, base: Path, name: str, walk: _Walk) -> Iterator[Sour
 def _file(path: Path, id: str, walk: _Walk) -> Iterator[Source | Unreadable]:
     """The source of one file, unless it was given already under another name."""
     try:
-        if path.is_symlink() and not path.exists():
-            yield Unreadable(path=shown(str(path)), reason="link", evidence="it leads nowhere")
-            return
-        if not path.is_file():
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
             yield Unreadable(path=shown(str(path)), reason="unsupported", evidence="no plain file")
             return
-        real = path.resolve()
-        if real in walk.seen or real in walk.closed:
+        if walk.closed and path.resolve() in walk.closed:
             return
-        walk.seen.add(real)
-        stamp = stamp_of(path)
+        if (found.st_dev, found.st_ino) in walk.seen:
+            return
+        walk.seen.add((found.st_dev, found.st_ino))
     except OSError as error:
+        reason = "link" if path.is_symlink() else "unreadable"
         evidence = error.strerror or str(error)
-        yield Unreadable(path=shown(str(path)), reason="unreadable", evidence=evidence)
+        yield Unreadable(path=shown(str(path)), reason=reason, evidence=evidence)
         return
-    yield Source(id=quoted(id), path=shown(str(path)), name=path.name, stamp=stamp, file=path)
+    yield Source(
+        id=quoted(id), path=shown(str(path)), name=path.name, stamp=stamp_of(found), file=path
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from fledge.index.load.blob import Blob, Budget, Refused, too_large
@@ -12,7 +13,7 @@ from fledge.index.load.config import LoadConfig
 from fledge.index.load.formats import LARGE, NOT_READ
 from fledge.index.load.pen import Written, finish
 from fledge.index.load.sniff import format_of
-from fledge.index.load.source import Parsed, Source
+from fledge.index.load.source import Parsed, Source, digest_of
 from fledge.index.loaded import Loaded, Unreadable
 
 WHOLE = {
@@ -54,11 +55,10 @@ def parse(source: Source, config: LoadConfig | None = None) -> Parsed:
     config = config or LoadConfig()
     if source.kind == "row":  # its text has been chosen already
         config = config.model_copy(update={"text_keys": []})
-    budget = Budget(config=config)
     try:
-        _check_size(source, budget)
-        stamp, digest = source.now(), source.digest()
-        items = tuple(parse_blob(_blob(source), budget))
+        stamp = source.now()
+        blob, digest = _opened(source, config)
+        items = tuple(parse_blob(blob, Budget(config=config)))
         if source.now() != stamp:
             raise Refused("changed", "it changed while it was read")
     except Refused as why:
@@ -74,21 +74,20 @@ def refused(source: Source, reason: str, evidence: str = "") -> Parsed:
     return Parsed(source=source, digest="", items=(item,))
 
 
-def _check_size(source: Source, budget: Budget) -> None:
-    limits = budget.config.limits
+def _opened(source: Source, config: LoadConfig) -> tuple[Blob, str]:
+    """(the bytes of a source, their digest); files that are parsed whole are read once for both."""
     name = "archive_bytes" if source.format in LARGE else "file_bytes"
-    if source.size > getattr(limits, name):
-        raise too_large(f"{source.size:,} bytes are more", name, getattr(limits, name))
-
-
-def _blob(source: Source) -> Blob:
-    content = source.content if source.content is not None else source.file
-    assert content is not None
+    limit = getattr(config.limits, name)
+    if source.size > limit:
+        raise too_large(f"{source.size:,} bytes are more", name, limit)
+    content: bytes | Path | None = source.content
     modified = source.modified
     if source.file is not None:
         moment = datetime.fromtimestamp(source.file.stat().st_mtime, UTC)
         modified = moment.date().isoformat()
-    return Blob(
+        content = source.file if name == "archive_bytes" else source.file.read_bytes()
+    assert content is not None
+    blob = Blob(
         id=source.id,
         path=source.path,
         name=source.name,
@@ -97,6 +96,7 @@ def _blob(source: Source) -> Blob:
         url=source.path if source.kind == "url" else "",
         modified=modified,
     )
+    return blob, digest_of(content) if isinstance(content, bytes) else source.digest()
 
 
 def parse_blob(blob: Blob, budget: Budget) -> Iterator[Loaded | Unreadable]:

@@ -27,7 +27,8 @@ def read_pdf(blob: Blob, budget: Budget) -> Written:
     import pypdfium2
 
     data = budget.whole(blob)
-    if not budget.config.pdf_repair and (damage := find_damage(data, budget)):
+    damage, lost = (None, set()) if budget.config.pdf_repair else find_damage(data, budget)
+    if damage:
         raise Refused(*damage)
     try:
         document = pypdfium2.PdfDocument(io.BytesIO(data))
@@ -36,11 +37,14 @@ def read_pdf(blob: Blob, budget: Budget) -> Written:
             raise Refused("encrypted", "it asks for a password") from None
         raise Refused("broken", str(error)) from None
     try:
-        return _read(document, budget)
+        written = _read(document, budget)
     except pypdfium2.PdfiumError as error:
         raise Refused("broken", str(error)) from None
     finally:
         document.close()
+    if lost and written.metadata["pages_without_text"]:
+        raise Refused("damaged", f"no page refers to the text of object {min(lost)}")
+    return written
 
 
 def _read(document: Any, budget: Budget) -> Written:

@@ -13,7 +13,7 @@ from fledge.data.language import UNKNOWN, language_of
 from fledge.index.load.blob import Blob, Refused, too_large
 from fledge.index.loaded import Box, Loaded, Place
 
-LANGUAGE_SAMPLE = 4_000
+LANGUAGE_SAMPLE = 2_000
 """Characters from which the language is told."""
 
 _LINES = re.compile("\r\n?|\x85|\u2028|\u2029")

@@ -26,6 +26,10 @@ _LOST = {
 }
 
 
+_Outcome = tuple[str, tuple[Loaded | Unreadable, ...]]
+"""Digest and items of a ``Parsed``: its source need not come back through the pipe."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Task:
     """A source for another process; ``number`` is its place in the order."""
@@ -53,7 +57,7 @@ def parse_all(sources: Iterable[Source], config: LoadConfig | None = None) -> It
 
 def _in_processes(sources: Iterator[Source], config: LoadConfig) -> Iterator[Parsed]:
     waiting: deque[tuple[int, Source]] = deque()
-    done: dict[int, Parsed] = {}
+    done: dict[int, _Outcome] = {}
     elsewhere: set[int] = set()
 
     def tasks() -> Iterator[_Task]:
@@ -66,11 +70,15 @@ def _in_processes(sources: Iterator[Source], config: LoadConfig) -> Iterator[Par
     def ready() -> Iterator[Parsed]:
         while waiting and (waiting[0][0] in done or waiting[0][0] not in elsewhere):
             number, source = waiting.popleft()
-            yield done.pop(number) if number in elsewhere else parse(source, config)
+            if number in elsewhere:
+                digest, items = done.pop(number)
+                yield Parsed(source=source, digest=digest, items=items)
+            else:
+                yield parse(source, config)
 
     workers = config.workers or usable_cores()
-    for number, parsed in run_tasks(_work, tasks(), workers, config.limits.seconds):
-        done[number] = parsed
+    for number, outcome in run_tasks(_work, tasks(), workers, config.limits.seconds):
+        done[number] = outcome
         yield from ready()
     yield from ready()
 
@@ -85,19 +93,24 @@ def _is_harmless(source: Source) -> bool:
     return found in HARMLESS
 
 
-def _work(task: _Task, bad: dict[int, str], place: Place) -> tuple[int, Parsed]:
+def _work(task: _Task, bad: dict[int, str], place: Place) -> tuple[int, _Outcome]:
     """What a process does; ``bad`` tells that others died of this source."""
     if bad:
-        return task.number, refused(task.source, *_LOST[bad[0]])
+        parsed = refused(task.source, *_LOST[bad[0]])
+        return task.number, (parsed.digest, parsed.items)
     limits = task.config.limits
     _bound_memory(limits.memory_bytes)
     place.enter(0)
     try:
         with limited(limits.seconds):
-            return task.number, parse(task.source, task.config)
+            parsed = parse(task.source, task.config)
     except OutOfTime:
         evidence = f"it takes more than limits.seconds = {limits.seconds:g}"
-        return task.number, refused(task.source, "timeout", evidence)
+        parsed = refused(task.source, "timeout", evidence)
+    except MemoryError:
+        evidence = f"it takes more than limits.memory_bytes = {limits.memory_bytes:,}"
+        parsed = refused(task.source, "memory", evidence)
+    return task.number, (parsed.digest, parsed.items)
 
 
 def _bound_memory(size: int) -> None:

@@ -7,6 +7,7 @@ followed by "!" and a member of an archive, or "#" and a record.  So ``owner`` i
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,14 +46,14 @@ class Source:
     def digest(self) -> str:
         """The first 32 hex digits of SHA-256 of its bytes; reads the file.  Raises OSError."""
         if self.content is not None:
-            return hashlib.sha256(self.content).hexdigest()[:32]
+            return digest_of(self.content)
         assert self.file is not None
         with self.file.open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()[:32]
 
     def now(self) -> str:
         """The stamp of a file as it is at this moment; "" for what is in memory."""
-        return "" if self.file is None else stamp_of(self.file)
+        return "" if self.file is None else stamp_of(self.file.stat())
 
     @property
     def format(self) -> str:
@@ -89,9 +90,13 @@ class Parsed:
         return tuple(item for item in self.items if isinstance(item, Unreadable))
 
 
-def stamp_of(file: Path) -> str:
-    """Size and time of change of a file.  Raises OSError."""
-    found = file.stat()
+def digest_of(content: bytes) -> str:
+    """``Source.digest`` of these bytes."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def stamp_of(found: os.stat_result) -> str:
+    """Size and time of change of a file."""
     return f"{found.st_size}-{found.st_mtime_ns}"
 
 

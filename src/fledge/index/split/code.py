@@ -51,11 +51,12 @@ def code_outline(text: str) -> Outline:
     lines = _lines(text)
     within: list[int] = []  # indentation of the definitions that a line is in
     for number, line in enumerate(lines):
-        ended = [indent for indent in within if line.indent <= indent]
         name = _defined(line)
-        if not name and (not ended or _CLOSING.match(line.text)):
+        if not name and (not within or line.indent > within[-1] or _CLOSING.match(line.text)):
             continue
-        within = [indent for indent in within if line.indent > indent]
+        ended = line.indent
+        while within and line.indent <= within[-1]:
+            ended = within.pop()
         if name:
             start = _first_of(text, lines, number).start
             if titles and not titles[-1].name and titles[-1].start >= start:
@@ -63,7 +64,7 @@ def code_outline(text: str) -> Outline:
             titles.append(Title(start, line.end, line.indent + 1, name))
             within.append(line.indent)
         else:
-            titles.append(Title(line.start, line.start, min(ended) + 1, ""))
+            titles.append(Title(line.start, line.start, ended + 1, ""))
     return Outline(text, titles)
 
 
@@ -77,9 +78,12 @@ def _first_of(text: str, lines: list[_Line], number: int) -> _Line:
     return line
 
 
-def code_units(text: str) -> list[Unit]:
-    """Lines; a break is the stronger, the further out the line begins, and after a blank one."""
-    lines = _lines(text)
+def code_units(text: str, start: int = 0, end: int | None = None) -> list[Unit]:
+    """Lines of [start, end).
+
+    A break is the stronger, the further out the line begins, and after a blank one.
+    """
+    lines = _lines(text, start, end)
     steps = sorted({line.indent for line in lines})
     depths = {indent: depth for depth, indent in enumerate(steps)}
     units: list[Unit] = []
@@ -111,15 +115,15 @@ def _leads(line: _Line) -> bool:
     return bool(_LEADING.match(line.text)) or bool(_defined(line))
 
 
-def _lines(text: str) -> list[_Line]:
+def _lines(text: str, start: int = 0, end: int | None = None) -> list[_Line]:
     found = []
-    for match in _LINE.finditer(text):
+    for match in _LINE.finditer(text, start, len(text) if end is None else end):
         body = match[0].lstrip()
         if not body:
             continue
-        start = match.end() - len(body)
+        at = match.end() - len(body)
         columns = len(match[0][: -len(body)].replace("\t", " " * TAB))
-        found.append(_Line(start, start + len(body.rstrip()), columns, body.rstrip()))
+        found.append(_Line(at, at + len(body.rstrip()), columns, body.rstrip()))
     return found
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 SEPARATOR = " > "
 LONGEST_TITLE = 120
 """Characters of a title that are kept."""
+DEEPEST = 8
+"""Titles of a path that are kept, the outermost."""
 
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)[^\n]*$", re.MULTILINE)
 _ATX = re.compile(r"^ {0,3}(#{1,6})[ \t]+([^\n]+)$", re.MULTILINE)
@@ -47,8 +49,10 @@ class Outline:
         self._paths: list[tuple[str, ...]] = []
         above: list[Title] = []
         for title in titles:
-            above = [one for one in above if one.rank < title.rank] + [title]
-            self._paths.append(tuple(one.name for one in above if one.name))
+            while above and above[-1].rank >= title.rank:
+                above.pop()
+            above.append(title)
+            self._paths.append(tuple(one.name for one in above[:DEEPEST] if one.name))
 
     def heading(self, start: int, end: int) -> str:
         """The titles that stand above all of [start, end), outermost first."""
@@ -96,11 +100,7 @@ def markdown_titles(text: str) -> list[Title]:
         for match in _ATX.finditer(text)
         if match[2].strip()
     ]
-    titles += (
-        Title(match.start(), match.end(), 1 if match[2][0] == "=" else 2, _name(match[1]))
-        for match in _SETEXT.finditer(text)
-        if _may_be_underlined(text, match)
-    )
+    titles += _underlined(text)
     code = fences(text)
     begins = [begin for begin, _ in code]
     outside = (
@@ -111,6 +111,13 @@ def markdown_titles(text: str) -> list[Title]:
     return sorted(outside, key=lambda title: title.start)
 
 
+def _underlined(text: str) -> Iterator[Title]:
+    for match in _SETEXT.finditer(text):
+        if _may_be_underlined(text, match):
+            rank = 1 if match[2][0] == "=" else 2
+            yield Title(match.start(), match.end(), rank, _name(match[1]))
+
+
 def _may_be_underlined(text: str, match: re.Match[str]) -> bool:
     """A line by itself that is no list, table, quotation or rule."""
     before = text[max(0, match.start() - 4) : match.start()].replace("\r", "")
@@ -119,8 +126,9 @@ def _may_be_underlined(text: str, match: re.Match[str]) -> bool:
 
 
 def plain_titles(text: str) -> list[Title]:
-    """Lines such as "第三章 總則" or "Chapter 3: Loads" that are no sentence."""
-    return list(_chapters(text))
+    """Lines such as "第三章 總則" or "Chapter 3: Loads" that are no sentence; underlined ones."""
+    titles = [*_chapters(text), *_underlined(text)]
+    return sorted(titles, key=lambda title: (title.start, title.rank))
 
 
 def _chapters(text: str) -> Iterator[Title]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from fledge.index.loaded import Loaded
 from fledge.index.sentences import sentences
+from fledge.index.split.code import code_units
 from fledge.index.split.measure import trimmed
 from fledge.index.split.outline import Outline, fences, markdown_titles, plain_titles
 from fledge.index.split.unit import Break, Unit
 
+_ARTICLE = re.compile(
+    r"第[ 　]?[一二三四五六七八九十百千零〇\d]{1,7}[ 　]?[条條]|Article [\dIVXLC]+\b|§ ?\d"
+)
+"""What begins an article of a law, which several paragraphs may belong to."""
 SEPARATE = ("row", "slide", "sheet", "message")
 """Labels of places that are apart from each other, as pages of running text are not."""
 
@@ -34,20 +40,41 @@ def prose_units(loaded: Loaded, outline: Outline) -> list[Unit]:
     cuts = {edge for stretch in (*code.spans, *headings.spans) for edge in stretch}
     cuts |= {start for start, strength in places if strength == Break.PLACE}
     units: list[Unit] = []
+    within: int | None = None  # number of the fenced code that is done
     for start, end in _cut_at(text, sentences(text), sorted(cuts)):
+        fence = code.holding(start)
+        if fence is not None and fence == within:
+            continue
+        within = fence
         before = units[-1].end if units else 0
         first = bisect_left(begun, (before, 0))
         last = bisect_right(begun, (start, Break.ALWAYS))
         strength = max(
-            [_gap(text[before:start], code.inside(start))]
-            + [strength for _, strength in begun[first:last]]
+            _gap(text[before:start]),
+            Break.PLACE if _ARTICLE.match(text, start) else Break.NEVER,
+            *(strength for _, strength in begun[first:last]),
         )
         if units and _leads_on(text, units[-1], headings):
             strength = Break.NEVER
         elif units and text[before - 1] in ":：":
             strength = min(strength, Break.SENTENCE)
-        units.append(Unit(start, end, strength))
+        if fence is None:
+            units.append(Unit(start, end, strength))
+        else:
+            units += _fenced(text, code.spans[fence], strength)
     return units
+
+
+def _fenced(text: str, span: tuple[int, int], strength: int) -> Iterator[Unit]:
+    """Lines of fenced code, which is rather held together than cut; ``strength`` before it."""
+    lines = code_units(text, *span)
+    for number, line in enumerate(lines):
+        if number:
+            fence = number == 1 or text.startswith(("```", "~~~"), line.start)
+            kept = fence or line.strength == Break.NEVER
+            apart = Break.SENTENCE if line.strength >= Break.HEADING else Break.CLAUSE
+            strength = Break.NEVER if kept else apart
+        yield Unit(line.start, line.end, strength)
 
 
 class _Stretches:
@@ -62,21 +89,14 @@ class _Stretches:
         number = bisect_right(self._begins, at) - 1
         return number if number >= 0 and at < self.spans[number][1] else None
 
-    def inside(self, at: int) -> bool:
-        """Whether ``at`` is in a span and not where it begins."""
-        number = self.holding(at)
-        return number is not None and at > self._begins[number]
-
 
 def _of_place(loaded: Loaded, label: str) -> int:
     return Break.PLACE if loaded.kind == "rows" or label.startswith(SEPARATE) else Break.PARAGRAPH
 
 
-def _gap(between: str, fenced: bool) -> int:
-    """The break that blank space makes; fenced code is held together."""
+def _gap(between: str) -> int:
+    """The break that blank space makes."""
     lines = between.count("\n") or between.count("\r")
-    if fenced:
-        return Break.SENTENCE if lines > 1 else Break.CLAUSE
     return Break.PARAGRAPH if lines > 1 else Break.LINE if lines else Break.SENTENCE
 
 

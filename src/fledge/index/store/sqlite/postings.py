@@ -102,26 +102,30 @@ def merge_segments(connection: sqlite3.Connection, view: SlotView) -> None:
         found = connection.execute(
             "SELECT number, first, count FROM segments ORDER BY first"
         ).fetchall()
-        chosen = _to_merge([(first, count) for _, first, count in found])
+        chosen = to_merge([(first, count) for _, first, count in found])
         if not chosen:
             return
         replace_segments(connection, found[-chosen:], view)
 
 
-def _to_merge(sizes: Sequence[tuple[int, int]]) -> int:
-    """How many segments at the end to make one: 0, or at least ``MERGED``.
+def to_merge(sizes: Sequence[tuple[int, int]]) -> int:
+    """How many segments at the end to make one: 0, or at least two.
 
-    sizes: (first slot, slots covered), in order.
+    ``MERGED`` of one tier, and all smaller ones behind them; or several of one tier that no other
+    may join, because the segment before them is too far away.  sizes: (first slot, slots covered),
+    in order.
     """
     tiers = [(count.bit_length() + 2) // 3 for _, count in sizes]  # a tier is a factor of 8
     end = sum(sizes[-1]) if sizes else 0
     for tier in sorted(set(tiers)):
-        run = 0
+        run = same = covered = 0
+        closed = False
         for (first, _), its in zip(reversed(sizes), reversed(tiers), strict=True):
-            if its > tier or end - first > SPAN:
+            closed = end - first > SPAN
+            if closed or its > tier:
                 break
-            run += 1
-        if run >= MERGED:
+            run, same, covered = run + 1, same + (its == tier), end - first
+        if same >= MERGED or (closed and same >= 2 and covered * 2 >= SPAN):
             return run
     return 0
 
