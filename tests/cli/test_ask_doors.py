@@ -31,8 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (work / "texts").mkdir()
     for name, text in TEXTS.items():
         (work / "texts" / name).write_text(text, encoding="utf-8")
+    build = ["index", "build", "--input", str(work / "texts"), "--out", str(work / "index")]
     with pytest.raises(SystemExit) as ended:
-        build = ["index", "build", "--input", str(work / "texts"), "--out", str(work / "index")]
         main([*build, "--embedder", "none"])
     assert ended.value.code == 0
     return work
