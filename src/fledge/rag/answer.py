@@ -112,6 +112,7 @@ class Answerer:
             reranker=self.retriever.reranker,
         )
         found = self.retriever.run(query, tools)
+        query = replace(query, text=found.question)
         with found.trace.stage("support") as stage:
             support, threshold = self.supports(query.text, found.passages, tools)
             stage.results = len(found.passages)
