@@ -33,6 +33,7 @@ from fledge.data.statistics import STEPS, family
 from fledge.data.synthesis.config import SynthesisConfig
 from fledge.data.synthesis.rejection import RejectionConfig
 from fledge.index.config import IndexConfig
+from fledge.rag.retrieval_config import RetrievalConfig
 from fledge.server.app import create_app
 from fledge.server.config import ServerConfig
 from fledge.server.schema import ChatRequest, CompletionRequest, GenerationRequest
@@ -147,6 +148,12 @@ def index_settings() -> Iterator[str]:
     """What ``fledge index build --set`` takes."""
     yield _flowed(IndexConfig.__doc__ or "")
     yield from _config(IndexConfig, "index")
+
+
+def retrieval_settings() -> Iterator[str]:
+    """What ``fledge ask --set`` takes."""
+    yield _flowed(RetrievalConfig.__doc__ or "")
+    yield from _config(RetrievalConfig, "retrieval")
 
 
 def _config(kind: type[BaseModel], place: str) -> Iterator[str]:
@@ -303,6 +310,7 @@ PLACES: dict[str, Callable[[], Iterator[str]]] = {
     "commands": commands,
     "data_settings": data_settings,
     "index_settings": index_settings,
+    "retrieval_settings": retrieval_settings,
     "document_columns": document_columns,
     "drop_reasons": drop_reasons,
     "http_routes": http_routes,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fledge.cli.main import main
+from pico_model import write_pico_model
 
 NAMES = ("Aber", "Brock", "Corve", "Dunst", "Elwick", "Farrow", "Glenn", "Hythe")
 TEXTS = {
@@ -31,8 +32,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (work / "texts").mkdir()
     for name, text in TEXTS.items():
         (work / "texts" / name).write_text(text, encoding="utf-8")
+    build = ["index", "build", "--input", str(work / "texts"), "--out", str(work / "index")]
     with pytest.raises(SystemExit) as ended:
-        main(["index", "build", "--input", str(work / "texts"), "--out", str(work / "index")])
+        main([*build, "--embedder", "none"])
     assert ended.value.code == 0
     return work
 
@@ -76,6 +78,21 @@ def test_ask_says_what_is_not_there(folder: Path, capsys: pytest.CaptureFixture[
         capsys, "ask", folder / "index", "谁写了奥德赛？", "--strategy", "window", "--json"
     )
     assert json.loads(out)["answer"] == "您的文档中没有答案。"
+
+
+def test_ask_with_a_model_that_knows_nothing_shows_nothing_made_up(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_pico_model(tmp_path / "pico", context=192)
+    code, out, _ = run(
+        capsys, "ask", folder / "index", QUESTION, "--model", model, "--threshold", 0, "--json"
+    )
+    told = json.loads(out)
+    assert code == 0
+    for citation in told["citations"]:
+        text = TEXTS[Path(citation["path"]).name]
+        assert text[citation["start"] : citation["end"]] == citation["quote"]
+    assert told["supported"] == bool(told["citations"])
 
 
 def test_ask_keeps_to_a_filter(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

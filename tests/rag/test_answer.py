@@ -195,6 +195,31 @@ def test_tokens_are_never_guessed_too_low_for_a_common_tokenizer() -> None:
     assert estimate_tokens("桥梁很长") == 4
 
 
+def test_a_small_context_holds_passages_rather_than_rules() -> None:
+    seen: list[Message] = []
+
+    def script(messages: list[Message]) -> str:
+        seen.extend(messages)
+        return "It opened in 1981."
+
+    found = Answerer(config=generate(budget=120), model=Echo(script)).answer(
+        shelf(TEXTS, per=4), "When did the Humber Bridge open?"
+    )
+    assert [message.role for message in seen] == ["user"]
+    assert found.text == "It opened in 1981. [1]"
+    assert any("hold no rules" in note for note in found.trace.notes)
+
+
+def test_a_context_that_holds_no_passage_gives_no_answer() -> None:
+    model = Echo(["It opened in 1981."])
+    found = Answerer(config=generate(budget=64), model=model).answer(
+        shelf({"a": "The bridge " + "very " * 90 + "long opened in 1981."}, per=4),
+        "When did the bridge open, the very long one of which so much has been said and written?",
+    )
+    assert (found.supported, found.citations) == (False, ())
+    assert any("did not fit" in note for note in found.trace.notes)
+
+
 def test_a_model_is_needed_to_generate() -> None:
     with pytest.raises(InputError, match="needs a language model"):
         Answerer(config=AnswerConfig(how="generate"))

@@ -135,7 +135,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join), st.integers(1, 7))
 def test_a_stream_gives_the_claims_of_the_whole(text: str, size: int) -> None:
     claims = Claims()

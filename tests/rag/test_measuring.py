@@ -206,7 +206,7 @@ def test_strategies_are_compared_on_indexes_of_their_own(tmp_path: Path) -> None
         Labelled(question=one.question, document="", answers=one.answers) for one in QUESTIONS[:6]
     ]
     config = CompareConfig(strategies=("lexical", "window", "merge", "dense"), ks=(1, 3))
-    index = IndexConfig(input=(str(tmp_path / "texts"),))
+    index = IndexConfig(input=(str(tmp_path / "texts"),), embedder="none")
     rows, left_out = compare(config, index, questions, tmp_path / "work")
     assert [(row.cell.strategy.name, row.cell.k) for row in rows] == [
         ("lexical", 1), ("lexical", 3), ("window", 1), ("window", 3), ("merge", 1), ("merge", 3),

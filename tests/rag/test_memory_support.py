@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from fledge.client.echo import Echo
@@ -14,7 +16,7 @@ from fledge.core.types import Message
 from fledge.rag.cues import kind_of, new_values
 from fledge.rag.evidence import Seen, measure
 from fledge.rag.memory import BufferMemory, RetrievedMemory, SummaryMemory
-from fledge.rag.rerankers import UrlReranker, open_reranker
+from fledge.rag.rerankers import EncoderReranker, UrlReranker, open_reranker
 from fledge.rag.support import fit, models_from, operating_curve, shipped, support_model
 
 
@@ -191,6 +193,24 @@ def test_a_reranking_server_is_asked_and_its_order_undone() -> None:
 def test_a_server_that_answers_otherwise_is_an_error(answer: object, status: int) -> None:
     with pytest.raises(FledgeError, match="/v1/rerank"):
         reranker(answer, status).scores("?", ["one", "two"])
+
+
+class Scorer:
+    """Logits by a table."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def logits(self, pairs: list[tuple[str, str]]) -> np.ndarray[Any, Any]:
+        rows = [[0.0] * (self.classes - 1) + [float(len(text) - 4)] for _, text in pairs]
+        return np.array(rows, dtype=np.float32)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_a_cross_encoders_logits_become_probabilities(classes: int) -> None:
+    found = EncoderReranker(Scorer(classes), "pico").scores("?", ["four", "longer", "no"])  # type: ignore[arg-type]
+    assert found[0] == pytest.approx(0.5)
+    assert 0 < found[2] < found[0] < found[1] < 1
 
 
 def test_what_is_no_reranker_is_refused() -> None:

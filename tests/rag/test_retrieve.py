@@ -212,10 +212,17 @@ def test_a_follow_up_question_is_searched_with_the_earlier_one() -> None:
         shelf(BRIDGES), query
     )
     assert rewritten.passages[0].span.document == "golden"
+    assert rewritten.question == "When did the Golden Gate Bridge open?"
     stage = next(stage for stage in rewritten.trace if stage.name == "history")
     assert stage.asked == ("When did the Golden Gate Bridge open?",)
     assert stage.prompt_tokens > 0
     assert stage.completion_tokens == 7
+
+
+def test_an_index_without_larger_chunks_says_so() -> None:
+    found = Retriever(config(k=1, widen={"how": "merge"})).retrieve(shelf(BRIDGES), "muddy estuary")
+    assert found.passages[0].text == "The estuary is muddy."
+    assert found.trace.notes == ["widen: this index has no larger chunks: split it hierarchically"]
 
 
 @pytest.mark.parametrize("how", ["multi_query", "fusion"])

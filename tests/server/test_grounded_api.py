@@ -40,7 +40,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     texts, folder = tmp_path_factory.mktemp("texts"), tmp_path_factory.mktemp("index") / "index"
     for name, text in TEXTS.items():
         (texts / name).write_text(text, encoding="utf-8")
-    build_index(IndexConfig(input=(str(texts),)), folder, open_embedder("none"))
+    build_index(IndexConfig(input=(str(texts),), embedder="none"), folder, open_embedder("none"))
     with opened(folder) as grounding:
         yield Library(grounding)
 
@@ -162,7 +162,7 @@ def test_retrieval_asks_for_the_key(start_app: Callable[..., Any], library: Libr
 def test_an_index_is_read_while_it_is_built(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("The toll is two pounds.", encoding="utf-8")
-    config = IndexConfig(input=(str(tmp_path / "texts"),))
+    config = IndexConfig(input=(str(tmp_path / "texts"),), embedder="none")
     build_index(config, tmp_path / "index", open_embedder("none"))
     with opened(tmp_path / "index") as grounding:
         library = Library(grounding)

@@ -40,7 +40,8 @@ def strategies() -> None:
 @click.option("--questions", type=FILE, required=True, help="JSONL: question, document, start, end"
               " or answer.")  # fmt: skip
 @click.option("--out", type=OUT, required=True, help="compare.json, compare.html, the indexes.")
-@click.option("--embedder", default="none", show_default=True, metavar="SPEC")
+@click.option("--embedder", default="none", show_default=True, metavar="SPEC",
+              help="What makes vectors; none: words only.")  # fmt: skip
 @click.option("--model", "spec", metavar="DIR|URL", help="For strategies that ask one.")
 @click.option("--strategies", default="", metavar="A,B", help="Default: all that can run.")
 @click.option("--sizes", default="200", show_default=True, metavar="N,N", help="Tokens a chunk.")
@@ -118,12 +119,16 @@ def _line(row: dict[str, Any]) -> str:
 @click.option("--model", "spec", metavar="DIR|URL", help="Test its own context, not retrieval.")
 @click.option("--out", type=OUT, required=True, help="needle.json and needle.html.")
 @click.option("--hay", type=FILE, help="A text of your own; default: invented sentences.")
-@click.option("--embedder", default="none", show_default=True, metavar="SPEC")
-@click.option("--lengths", default="500,1000,2000,4000", show_default=True, metavar="N,N")
-@click.option("--depths", default="0,25,50,75,100", show_default=True, metavar="%,%")
-@click.option("--languages", default="en,zh", show_default=True)
-@click.option("--repeats", type=click.IntRange(1, 100), default=3, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--embedder", default="none", show_default=True, metavar="SPEC",
+              help="Of retrieval; none: words only.")  # fmt: skip
+@click.option("--lengths", default="500,1000,2000,4000", show_default=True, metavar="N,N",
+              help="Tokens of the texts.")  # fmt: skip
+@click.option("--depths", default="0,25,50,75,100", show_default=True, metavar="%,%",
+              help="Where the needle is: 0 first, 100 last.")  # fmt: skip
+@click.option("--languages", default="en,zh", show_default=True, help="en, zh or both.")
+@click.option("--repeats", type=click.IntRange(1, 100), default=3, show_default=True,
+              help="Needles for each length and depth.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Invents other needles.")
 @AS_JSON
 def needle_door(spec: str | None, out: Path, hay: Path | None, as_json: bool, **given: Any) -> int:
     """Needle in a haystack: is one sentence found at each depth of texts of each length?"""

@@ -112,6 +112,7 @@ class Answerer:
             reranker=self.retriever.reranker,
         )
         found = self.retriever.run(query, tools)
+        query = replace(query, text=found.question)
         with found.trace.stage("support") as stage:
             support, threshold = self.supports(query.text, found.passages, tools)
             stage.results = len(found.passages)
@@ -190,8 +191,10 @@ class Answerer:
             stage.prompt_tokens = prompt.tokens
             if prompt.left_out:
                 stage.notes.append(f"{prompt.left_out} passages did not fit into the prompt")
+            if prompt.without_rules and self.config.rules == "full":
+                stage.notes.append(f"{self.config.budget} tokens hold no rules: short ones")
             stage.notes += [f"orders to a model in {one}" for one in prompt.suspicious]
-            for claim in self._claims(prompt.messages, stage):
+            for claim in self._claims(prompt.messages, stage) if prompt.passages else ():
                 if claim is None:
                     yield Said(text="")  # so that others get their turn after each token
                     continue

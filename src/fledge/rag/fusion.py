@@ -81,6 +81,19 @@ def pooled(groups: Sequence[Sequence[Candidate]], weights: Sequence[float]) -> l
     return sorted(best.values(), key=_place)
 
 
+def added(groups: Sequence[Sequence[Candidate]], weights: Sequence[float]) -> list[Candidate]:
+    """The weighted mean of each chunk's scores over several questions; 0 where it was not found."""
+    total = sum(weights) or 1.0
+    sums: dict[int, float] = {}
+    scores: dict[int, dict[str, float]] = {}
+    for group, weight in zip(groups, weights, strict=True):
+        for one in group:
+            sums[one.chunk] = sums.get(one.chunk, 0.0) + one.score * weight / total
+            scores[one.chunk] = {**one.scores, **scores.get(one.chunk, {})}
+    found = [Candidate(chunk=n, score=score, scores=scores[n]) for n, score in sums.items()]
+    return sorted(found, key=_place)
+
+
 def _ordered(sums: Mapping[int, float], lists: Sequence[Ranked]) -> list[Candidate]:
     """Best first; equal ones in the order of their numbers, so that a search repeats."""
     own: dict[int, dict[str, float]] = {chunk: {} for chunk in sums}

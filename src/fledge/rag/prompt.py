@@ -36,6 +36,8 @@ _MARKED: dict[Language, str] = {
 }
 _ASKED: dict[Language, str] = {"en": "Question: {question}", "zh": "问题：{question}"}
 _TRADITIONAL = re.compile("[這們個麼嗎為來時後國學發關於對點東橋萬與過還進說話誰開間長門問題裡幾]")
+RULES = 0.5
+"""Share of the budget that rules may take; a context that is smaller holds passages instead."""
 _ENOUGH = 20
 """Tokens of a passage below which a part of it is not worth showing."""
 
@@ -52,6 +54,8 @@ class Prompt:
     """What in the passages gives orders to a model."""
     left_out: int = 0
     """Passages that the budget did not hold."""
+    without_rules: bool = False
+    """Whether the rules were left out, or would have taken more than ``RULES`` of the budget."""
 
 
 def estimate_tokens(text: str) -> int:
@@ -76,7 +80,9 @@ def build_prompt(
     history stand before the rules.  ``short``: no rules.
     """
     language = language_of(question)
-    rules = "" if short else _RULES[language].format(not_found=not_found(question))
+    rules = _RULES[language].format(not_found=not_found(question))
+    without = short or count(rules) > RULES * budget
+    rules = "" if without else rules
     given = [message.content for message in history if message.role == "system"]
     rules = "\n\n".join(filter(None, [*given, rules]))
     asked = _ASKED[language].format(question=question)
@@ -106,6 +112,7 @@ def build_prompt(
         tokens=sum(count(message.content) for message in messages),
         suspicious=tuple(suspicious),
         left_out=len(passages) - len(shown),
+        without_rules=without,
     )
 
 

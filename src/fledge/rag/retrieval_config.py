@@ -58,7 +58,7 @@ class RerankConfig(Config):
     how: Literal["none", "terms", "model"] = "terms"
     """terms: how much of the question, weighted by rarity, one sentence holds, and in its order
     (no model).  model: a cross-encoder's folder or a /v1/rerank URL, given beside this."""
-    depth: int = Field(default=20, ge=1, le=500)
+    depth: int = Field(default=10, ge=1, le=500)
     """Candidates that are looked at."""
 
 

@@ -11,7 +11,7 @@ from fledge.core.protocols import ChatModel
 from fledge.index.embed.protocol import IndexEmbedder
 from fledge.index.store.protocol import Found, Snapshot
 from fledge.rag.expand import answered, reworded, standing_alone, step_by_step
-from fledge.rag.fusion import Candidate, Ranked, pooled, reciprocal_ranks
+from fledge.rag.fusion import Candidate, Ranked, added, pooled, reciprocal_ranks
 from fledge.rag.language import Language
 from fledge.rag.order import aged, diverse, reordered, term_scores
 from fledge.rag.passage import Passage, Query
@@ -43,6 +43,8 @@ class Retrieved:
 
     passages: tuple[Passage, ...]
     trace: Trace
+    question: str = ""
+    """As it stands alone: what a model wrote out of a follow-up question, or the question."""
 
 
 Step = Callable[[State, RetrievalConfig, Tools, Trace], State]
@@ -121,7 +123,7 @@ class Retriever:
         state, trace = State(query=query), Trace()
         for step in self.steps:
             state = step(state, self.config, tools, trace)
-        return Retrieved(passages=state.passages, trace=trace)
+        return Retrieved(passages=state.passages, trace=trace, question=state.asks[0].text)
 
 
 def _ask(state: State, config: RetrievalConfig, tools: Tools, trace: Trace) -> State:
@@ -147,8 +149,10 @@ def _search(state: State, config: RetrievalConfig, tools: Tools, trace: Trace) -
         found = groups[0]
     elif config.expand.how == "fusion":
         found = _summed(groups, weights, config.fusion.constant)
-    else:
+    elif config.expand.how == "multi_query":
         found = pooled(groups, weights)
+    else:  # the question and those before it in the conversation
+        found = added(groups, weights)
     return replace(state, candidates=tuple(found))
 
 
@@ -233,6 +237,9 @@ def _widen(state: State, config: RetrievalConfig, tools: Tools, trace: Trace) ->
         if config.widen.how not in ("merge", "parent"):
             kept = kept[: config.k]
         chunks = [state.found[one.chunk] for one in kept]
+        flat = bool(chunks) and all(chunk.parent is None for chunk in chunks)
+        if flat and config.widen.how in ("merge", "parent"):
+            stage.notes.append("this index has no larger chunks: split it hierarchically")
         passages = widened(kept, chunks, config.widen, tools.snapshot)[: config.k]
         stage.results = len(passages)
     return replace(state, passages=tuple(passages))

@@ -43,7 +43,7 @@ class SupportModel:
     def to_json(self) -> dict[str, object]:
         """As support.json holds it."""
         weights = {name: round(weight, 4) for name, weight in self.weights.items()}
-        rounded = {"bias": round(self.bias, 4), "threshold": round(self.threshold, 4)}
+        rounded = {"bias": round(self.bias, 4), "threshold": round(self.threshold, 6)}
         return {**rounded, "weights": weights}
 
 
@@ -55,8 +55,8 @@ def fit(
 ) -> SupportModel:
     """The likeliest model, less ``ridge`` x |weights|² / 2 on standardised measures.
 
-    ``rows``: measures, and whether the answer was there.  The threshold refuses ``most_wrong`` of
-    the answered rows.  Raises InputError unless both kinds of row are there.
+    ``rows``: measures, and whether the answer was there.  The threshold refuses at most
+    ``most_wrong`` of the answered rows.  Raises InputError unless both kinds of row are there.
     """
     if len({answered for _, answered in rows}) < 2:
         raise InputError(
@@ -85,15 +85,23 @@ def fit(
         threshold=0.5,
     )
     present = [model.probability(row) for row, answered in rows if answered]
-    return SupportModel(
-        weights=model.weights, bias=model.bias, threshold=threshold_for(present, most_wrong)
-    )
+    absent = [model.probability(row) for row, answered in rows if not answered]
+    threshold = between(present, absent, most_wrong)
+    return SupportModel(weights=model.weights, bias=model.bias, threshold=threshold)
 
 
 def threshold_for(present: Sequence[float], most_wrong: float = WRONG_REFUSALS) -> float:
     """The largest threshold that refuses at most ``most_wrong`` of these answered questions."""
     ordered = sorted(present)
     return ordered[min(int(most_wrong * len(ordered)), len(ordered) - 1)]
+
+
+def between(present: Sequence[float], absent: Sequence[float], most_wrong: float) -> float:
+    """A threshold that refuses as many unanswered questions as the largest allowed one, and as few
+    answered ones as that takes: halfway between the two kinds where they part."""
+    top = threshold_for(present, most_wrong)
+    low = max((p for p in absent if p < top), default=0.0)
+    return (low + min(p for p in present if p > low)) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
