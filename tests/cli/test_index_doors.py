@@ -170,13 +170,13 @@ def many(folder: Path, count: int, version: int) -> None:
         (folder / f"{at:04}.txt").write_text(text)
 
 
-def kill_builds(folder: Path, out: Path, times: int, capsys: Any) -> None:
+def kill_builds(folder: Path, out: Path, times: int, count: int, capsys: Any) -> None:
     """Kill builds and updates at random moments; each leaves whole documents, the last all."""
     import random
 
     from fledge.index.store.opening import holds_store, open_store
 
-    drawn, count, killed = random.Random(3), 150, 0
+    drawn, killed = random.Random(3), 0
     for turn in range(times):
         if turn % 3 == 0:
             many(folder, count, turn)  # everything changes
@@ -218,7 +218,7 @@ def kill_builds(folder: Path, out: Path, times: int, capsys: Any) -> None:
 def test_killed_builds_go_on(tmp_path: Path, files: Path, capsys: Any) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
-    kill_builds(folder, tmp_path / "index", 3, capsys)
+    kill_builds(folder, tmp_path / "index", 3, 150, capsys)
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_killed_builds_go_on(tmp_path: Path, files: Path, capsys: Any) -> None:
 def test_thirty_killed_builds_go_on(tmp_path: Path, files: Path, capsys: Any) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
-    kill_builds(folder, tmp_path / "index", 30, capsys)
+    kill_builds(folder, tmp_path / "index", 30, 500, capsys)  # enough for several processes
 
 
 def test_control_c_keeps_what_is_done(tmp_path: Path, files: Path) -> None:
