@@ -4,6 +4,8 @@
     python benchmarks/retrieval.py support --out DIR [--embedder SPEC] [--write]
     python benchmarks/retrieval.py exactness --out DIR [--answers 5000]
 
+``--corpus english|chinese|cranfield`` takes one of them; an index in DIR is used again.
+
 Data from $FLEDGE_DATA.  Two corpora, so that a search is not trivial: English (XQuAD-en paragraphs,
 COVID-QA papers, PubMedQA abstracts) and Chinese (XQuAD-zh, CMRC 2018, DRCD paragraphs); Cranfield
 is a corpus of its own.  A question of COVID-QA is answered by a chunk that holds the answer, of the
@@ -86,10 +88,12 @@ def main() -> None:
     parser.add_argument("what", choices=("quality", "support", "exactness"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--embedder", action="append")
+    parser.add_argument("--corpus", action="append", choices=tuple(CORPORA), help="default: all")
     parser.add_argument("--limit", type=int, default=1500, help="questions of a set")
     parser.add_argument("--answers", type=int, default=5000)
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
+    asked.corpus = asked.corpus or list(CORPORA)
     asked.out.mkdir(parents=True, exist_ok=True)
     done: list[dict[str, Any]] = []
     for spec in asked.embedder or ["none"]:
@@ -253,7 +257,8 @@ def quality(asked: argparse.Namespace, spec: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     loaded = {name: make() for name, make in CORPORA.items()}
     cross = {"english": ("xquad_zh", "chinese"), "chinese": ("xquad_en", "english")}
-    for name, corpus in loaded.items():
+    for name in asked.corpus:
+        corpus = loaded[name]
         size = corpus.size if name == "cranfield" else 200 if name == "english" else 1000
         folder = built(name, corpus, spec, asked.out, size)
         with opened(folder) as ground, ground.store.snapshot() as snapshot:
@@ -339,7 +344,7 @@ def ranked(one: Asked, ids: dict[str, str], retriever: Retriever, snapshot: Snap
 def support(asked: argparse.Namespace, spec: str) -> list[dict[str, Any]]:
     """Fits and tells; the sets of a language have one model."""
     rows: dict[str, list[tuple[str, Weighed]]] = {}
-    for name in ("english", "chinese"):
+    for name in (n for n in asked.corpus if n != "cranfield"):
         corpus = CORPORA[name]()
         with opened(built(name, corpus, spec, asked.out, 200)) as ground:
             answerer = Answerer(ground.retriever(), AnswerConfig(threshold=0.0))
@@ -432,7 +437,7 @@ def exactness(asked: argparse.Namespace, spec: str) -> list[dict[str, Any]]:
     names = [n for n in names if not STRATEGIES[n].hierarchical]
     told: list[dict[str, Any]] = []
     shown = exact = answered = 0
-    for name in ("english", "chinese"):
+    for name in (n for n in asked.corpus if n != "cranfield"):
         corpus = CORPORA[name]()
         each = max(1, asked.answers // (2 * len(names) * len(corpus.sets)) + 1)
         with opened(built(name, corpus, spec, asked.out, 200)) as ground:

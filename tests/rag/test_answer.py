@@ -62,6 +62,12 @@ def test_the_sentence_that_answers_is_quoted(
     assert highlight is None or highlight in words
 
 
+def test_a_heading_is_no_answer() -> None:
+    text = "## Tolls of the bridge\n\nCars on the bridge pay tolls of two pounds."
+    found = Answerer(config=OPEN).answer(shelf({"d": text}, per=9), "What are the bridge tolls?")
+    assert found.citations[0].quote == "Cars on the bridge pay tolls of two pounds."
+
+
 def test_the_json_is_the_contract() -> None:
     found = Answerer(config=OPEN).answer(shelf(TEXTS, per=4), "When did the Humber Bridge open?")
     told = json.loads(json.dumps(found.to_json()))

@@ -125,8 +125,8 @@ def test_values_that_the_question_has_are_no_answer() -> None:
 def test_measures_tell_a_passage_that_holds_the_question_from_one_that_does_not() -> None:
     rarity = {"humber": 5.0, "bridg": 1.0, "open": 2.0}
     question = "When did the Humber Bridge open?"
-    good = measure(question, rarity, [Seen(text="The Humber Bridge opened in 1981.", lexical=9.0)])
-    bad = measure(question, rarity, [Seen(text="A bridge was closed.", lexical=1.0)])
+    good = measure(question, rarity, [Seen(text="The Humber Bridge opened in 1981.")])
+    bad = measure(question, rarity, [Seen(text="A bridge was closed.")])
     assert good["pair"] == good["passage"] == good["cue"] == 1.0
     assert bad["pair"] == pytest.approx(1 / 8)
     assert bad["cue"] == 0.0
@@ -143,9 +143,10 @@ def test_a_fit_finds_what_tells_and_keeps_its_promise_on_refusals() -> None:
     for i in range(600):
         answered = i % 2 == 0
         pair = min(max(rng.gauss(0.8 if answered else 0.4, 0.15), 0), 1)
-        rows.append(({"pair": pair, "length": rng.random()}, answered))
+        rows.append(({"pair": pair, "cue": rng.random(), "unknown": 0.1 + pair / 9}, answered))
     model = fit(rows[:300], most_wrong=0.1)
-    assert model.weights["pair"] > 5 * abs(model.weights["length"])
+    assert model.weights["pair"] > 5 * abs(model.weights.get("cue", 0.0))
+    assert "unknown" not in model.weights  # here more of it would mean more support
     present = [model.probability(row) for row, answered in rows[300:] if answered]
     absent = [model.probability(row) for row, answered in rows[300:] if not answered]
     assert sum(p < model.threshold for p in present) / len(present) < 0.2

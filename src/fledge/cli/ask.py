@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fledge.cli.grounded import fitted, grounding, opened_model, retrieval_of, retrieval_options
+from fledge.cli.grounded import grounding, opened_model, retrieval_of, retrieval_options
 
 if TYPE_CHECKING:
     from fledge.rag.answered import Answer, Citation
@@ -45,6 +45,7 @@ def command(
     from fledge.index.store.where import parse_filter
     from fledge.rag.answer import AnswerConfig
     from fledge.rag.passage import Query
+    from fledge.rag.room import fitted
 
     retrieval = retrieval_of(given["strategy"], given["count"], given["overrides"])
     model = opened_model(spec)

@@ -13,14 +13,10 @@ from fledge.cli.progress import terminal_progress
 from fledge.core.protocols import ChatModel
 
 if TYPE_CHECKING:
-    from fledge.rag.answer import AnswerConfig
     from fledge.rag.grounding import Grounding
-    from fledge.rag.prompt import Counter
     from fledge.rag.retrieval_config import RetrievalConfig
 
 FolderT = TypeVar("FolderT", bound=Callable[..., Any])
-MARGIN = 32
-"""Tokens that a chat template may add to a prompt."""
 
 
 def retrieval_options(door: FolderT) -> FolderT:
@@ -60,6 +56,7 @@ def grounding(
     """The index in ``folder``, open."""
     from fledge.rag.grounding import opened
     from fledge.rag.rerankers import open_reranker
+    from fledge.rag.room import counter_of
 
     chosen = open_reranker(reranker) if reranker else None
     with opened(folder, model=model, reranker=chosen, count=counter_of(model)) as found:
@@ -73,24 +70,3 @@ def opened_model(spec: str | None) -> ChatModel | None:
     from fledge.client.open import open_model
 
     return open_model(spec, progress=terminal_progress())
-
-
-def counter_of(model: ChatModel | None) -> Counter:
-    """Tokens as the model counts them; estimated for one that is elsewhere."""
-    from fledge.rag.prompt import estimate_tokens
-
-    engine = getattr(model, "engine", None)
-    if engine is None:
-        return estimate_tokens
-    return lambda text: len(engine.tokenizer.encode(text))
-
-
-def fitted(config: AnswerConfig, model: ChatModel | None) -> AnswerConfig:
-    """``config`` with prompt and answer no longer than the model's context holds."""
-    engine = getattr(model, "engine", None)
-    if engine is None:
-        return config
-    context = int(engine.context)
-    answer = min(config.max_new_tokens, context // 4)
-    budget = max(64, min(config.budget, context - answer - MARGIN))
-    return config.model_copy(update={"budget": budget, "max_new_tokens": answer})

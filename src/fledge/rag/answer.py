@@ -144,12 +144,7 @@ class Answerer:
         self, question: str, passages: Sequence[Passage], tools: Tools
     ) -> tuple[dict[str, float], str]:
         """The evidence, and which support model weighs it: "language" or "language:embedder"."""
-        seen = [
-            Seen(
-                text=one.text, lexical=one.scores.get("lexical", 0.0), dense=one.scores.get("dense")
-            )
-            for one in passages
-        ]
+        seen = [Seen(text=one.text, dense=one.scores.get("dense")) for one in passages]
         measures = measure(question, tools.rarity(question), seen)
         language = language_of(question)
         if tools.vectors is None or "cosine" not in measures:

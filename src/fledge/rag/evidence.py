@@ -7,7 +7,6 @@ answer is the right one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,18 +19,19 @@ from fledge.rag.rarity import coverage
 LOOKED_AT = 5
 """Passages that are measured."""
 FEATURES = (
-    "passage", "sentence", "pair", "rest", "order", "rarest", "second_rarest", "spread", "cue",
-    "lexical", "margin", "length", "unknown",
+    "passage", "sentence", "pair", "rest", "order", "rarest", "second_rarest", "cue", "spread",
+    "unknown",
 )  # fmt: skip
-DENSE_FEATURES = ("cosine", "cosine_margin")
+DENSE_FEATURES = ("cosine",)
+AGAINST = frozenset({"spread", "unknown"})
+"""Measures that speak against an answer; all others speak for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A passage as it is measured; ``lexical`` and ``dense`` are the scores of the searches."""
+    """A passage as it is measured; ``dense`` is its cosine, where the embedder was used."""
 
     text: str
-    lexical: float = 0.0
     dense: float | None = None
 
 
@@ -45,8 +45,10 @@ def measure(
     order: pairs of neighbouring terms of the question that are neighbours in a passage.  rarest,
     second_rarest: whether the best pair holds these terms.  spread: what all passages together
     hold beyond the best one.  cue: whether the best pair holds a value of the kind that is asked
-    for and not in the question.  lexical: BM25 of the first over what it could be; margin: over
-    the second.  length: ln(1 + terms) / 4.  unknown: the share of the question nowhere found.
+    for and not in the question.  unknown: the share of the question nowhere found.
+
+    BM25's margin over the second hit would tell more on public sets, whose questions were written
+    for one passage; in documents that say a thing twice it would tell the opposite.
     """
     passages = passages[:LOOKED_AT]
     asked = terms(question)
@@ -66,17 +68,14 @@ def measure(
         "rest": coverage(common, best),
         "order": max(_order(asked, one.text) for one in passages),
         "rarest": float(ranked[0] in best),
-        "second_rarest": float(len(ranked) > 1 and ranked[1] in best),
+        "second_rarest": float(ranked[min(1, len(ranked) - 1)] in best),
         "spread": coverage(rarity, together) - max(whole),
         "cue": 0.5 if kind == "other" else float(bool(new_values(kind, question, best_text))),
-        "lexical": passages[0].lexical / max(2.2 * sum(rarity.values()), 1e-9),
-        "margin": _margin([one.lexical for one in passages]),
-        "length": math.log1p(len(rarity)) / 4,
         "unknown": 1.0 - coverage(rarity, together),
     }
     near = sorted((one.dense for one in passages if one.dense is not None), reverse=True)
     if near:
-        found |= {"cosine": near[0], "cosine_margin": _margin(near)}
+        found["cosine"] = near[0]
     return found
 
 
@@ -102,11 +101,6 @@ def _best_pair(
 def _order(asked: Sequence[str], text: str) -> float:
     pairs = set(pairwise(asked))
     held = {pair for part in parts(text) for pair in pairwise(part.terms)}
+    if len(asked) == 1:  # one term has no order: it is there or not
+        return float(any(asked[0] in part.terms for part in parts(text)))
     return len(pairs & held) / len(pairs) if pairs else 0.0
-
-
-def _margin(scores: Sequence[float]) -> float:
-    """How far the first is above the second, as a share of it."""
-    if len(scores) < 2 or scores[0] <= 0:
-        return 1.0 if scores and scores[0] > 0 else 0.0
-    return max(0.0, (scores[0] - max(scores[1], 0.0)) / scores[0])

@@ -76,11 +76,12 @@ def _scored(
             around = coverage(rarity, beside | set(part.terms)) - own
             order = len(asked & set(pairwise(part.terms))) / len(asked) if asked else 0.0
             text = passage.text[part.start : part.end]
+            new = set(part.terms) - set(rarity)
             cue = CUE.get(kind, 0.0) if new_values(kind, question, text) else 0.0
             weight = LEANS if _PRONOUN.match(text) else AROUND
             score = own + weight * around + ORDER * order + cue + RANK / (1 + rank)
-            if text.endswith(("?", "？")) or not set(part.terms) - set(rarity):
-                score *= 0.5  # a question, or the question's own words, answers nothing
+            if text.endswith(("?", "？")) or text.startswith("#") or not new:
+                score *= 0.5  # a question, a heading, the question's own words answer nothing
             if len(text) <= LONGEST:
                 found.append(Sentence(passage=passage, start=part.start, end=part.end, score=score))
     return found

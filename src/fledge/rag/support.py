@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fledge.core.errors import InputError
-from fledge.rag.evidence import DENSE_FEATURES, FEATURES
+from fledge.rag.evidence import AGAINST, DENSE_FEATURES, FEATURES
 
 WRONG_REFUSALS = 0.15
 """Share of answerable questions that a calibrated threshold may refuse."""
@@ -56,7 +56,9 @@ def fit(
     """The likeliest model, less ``ridge`` x |weights|² / 2 on standardised measures.
 
     ``rows``: measures, and whether the answer was there.  The threshold refuses at most
-    ``most_wrong`` of the answered rows.  Raises InputError unless both kinds of row are there.
+    ``most_wrong`` of the answered rows.  A measure whose weight would say the opposite of what it
+    means (more evidence, less support) is left out, and the others are fitted again.  Raises
+    InputError unless both kinds of row are there.
     """
     if len({answered for _, answered in rows}) < 2:
         raise InputError(
@@ -64,6 +66,23 @@ def fit(
             remedy="label both kinds",
         )
     names = [n for n in (*FEATURES, *DENSE_FEATURES) if any(n in row for row, _ in rows)]
+    while True:
+        weights, bias = _solved(rows, names, ridge)
+        wrong = [n for n, w in zip(names, weights, strict=True) if (w > 0) == (n in AGAINST)]
+        if not wrong or len(names) == 1:
+            break
+        names = [name for name in names if name not in wrong]
+    model = SupportModel(weights=dict(zip(names, weights, strict=True)), bias=bias, threshold=0.5)
+    present = [model.probability(row) for row, answered in rows if answered]
+    absent = [model.probability(row) for row, answered in rows if not answered]
+    threshold = between(present, absent, most_wrong)
+    return SupportModel(weights=model.weights, bias=model.bias, threshold=threshold)
+
+
+def _solved(
+    rows: Sequence[tuple[Mapping[str, float], bool]], names: Sequence[str], ridge: float
+) -> tuple[list[float], float]:
+    """Weights of ``names`` (F) and the bias, by Newton's method."""
     table = np.array([[row.get(name, 0.0) for name in names] for row, _ in rows])  # (N,F)
     target = np.array([float(answered) for _, answered in rows])
     mean, spread = table.mean(0), np.maximum(table.std(0), 1e-6)
@@ -79,15 +98,7 @@ def fit(
         if float(np.abs(step).max()) < 1e-8:
             break
     weights = solved[:-1] / spread
-    model = SupportModel(
-        weights=dict(zip(names, map(float, weights), strict=True)),
-        bias=float(solved[-1] - (weights * mean).sum()),
-        threshold=0.5,
-    )
-    present = [model.probability(row) for row, answered in rows if answered]
-    absent = [model.probability(row) for row, answered in rows if not answered]
-    threshold = between(present, absent, most_wrong)
-    return SupportModel(weights=model.weights, bias=model.bias, threshold=threshold)
+    return [float(w) for w in weights], float(solved[-1] - (weights * mean).sum())
 
 
 def threshold_for(present: Sequence[float], most_wrong: float = WRONG_REFUSALS) -> float:

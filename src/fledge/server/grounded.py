@@ -20,13 +20,11 @@ from fledge.rag.answer import AnswerConfig
 from fledge.rag.answered import Answer, Citation
 from fledge.rag.grounding import Grounding
 from fledge.rag.passage import Passage, Query
-from fledge.rag.prompt import estimate_tokens
 from fledge.rag.retrieval_config import RetrievalConfig
+from fledge.rag.room import counter_of, fitted
 from fledge.server.errors import ApiError
 from fledge.server.schema import ChatRequest
 
-MARGIN = 32
-"""Tokens that a chat template may add to a prompt."""
 MOST_PASSAGES = 100
 
 
@@ -116,7 +114,11 @@ class Library:
                 param="messages",
                 code="invalid_value",
             )
-        ground, config, sampling = _fitted(self._grounding, model, sampling)
+        wanted = AnswerConfig(how="generate", max_new_tokens=sampling.max_new_tokens)
+        config = fitted(wanted, model)
+        most = config.max_new_tokens
+        sampling = replace(sampling, max_new_tokens=most, min_tokens=min(sampling.min_tokens, most))
+        ground = replace(self._grounding, model=model, count=counter_of(model))
         answerer = ground.answerer(self._retrieval, config, sampling=sampling)
         query = Query(text=messages[-1].content, history=tuple(messages[:-1]))
         with ground.store.snapshot() as snapshot:
@@ -125,27 +127,6 @@ class Library:
                     yield CitedDelta(text="", reply=_reply(piece, model.name))
                 else:
                     yield CitedDelta(text=piece.text, citations=piece.citations)
-
-
-def _fitted(
-    grounding: Grounding, model: ChatModel, sampling: Sampling
-) -> tuple[Grounding, AnswerConfig, Sampling]:
-    """Prompt and answer as long as the model's context holds, counted by its tokenizer."""
-    config = AnswerConfig(how="generate")
-    engine = getattr(model, "engine", None)
-    if engine is None:
-        return replace(grounding, model=model, count=estimate_tokens), config, sampling
-
-    def count(text: str) -> int:
-        return len(engine.tokenizer.encode(text))
-
-    most = min(sampling.max_new_tokens, engine.context // 4)
-    budget = max(64, min(config.budget, engine.context - most - MARGIN))
-    return (
-        replace(grounding, model=model, count=count),
-        config.model_copy(update={"budget": budget}),
-        replace(sampling, max_new_tokens=most, min_tokens=min(sampling.min_tokens, most)),
-    )
 
 
 def _reply(answer: Answer, name: str) -> CitedReply:
