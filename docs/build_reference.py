@@ -32,6 +32,8 @@ from fledge.data.sifting_config import SiftingConfig
 from fledge.data.statistics import STEPS, family
 from fledge.data.synthesis.config import SynthesisConfig
 from fledge.data.synthesis.rejection import RejectionConfig
+from fledge.index.config import IndexConfig
+from fledge.rag.retrieval_config import RetrievalConfig
 from fledge.server.app import create_app
 from fledge.server.config import ServerConfig
 from fledge.server.schema import ChatRequest, CompletionRequest, GenerationRequest
@@ -140,6 +142,18 @@ def data_settings() -> Iterator[str]:
         yield f"### data {name} --set"
         yield _flowed(kind.__doc__ or "")
         yield from _config(kind, name)
+
+
+def index_settings() -> Iterator[str]:
+    """What ``fledge index build --set`` takes."""
+    yield _flowed(IndexConfig.__doc__ or "")
+    yield from _config(IndexConfig, "index")
+
+
+def retrieval_settings() -> Iterator[str]:
+    """What ``fledge ask --set`` takes."""
+    yield _flowed(RetrievalConfig.__doc__ or "")
+    yield from _config(RetrievalConfig, "retrieval")
 
 
 def _config(kind: type[BaseModel], place: str) -> Iterator[str]:
@@ -295,6 +309,8 @@ PLACES: dict[str, Callable[[], Iterator[str]]] = {
     "chat_fields": chat_fields,
     "commands": commands,
     "data_settings": data_settings,
+    "index_settings": index_settings,
+    "retrieval_settings": retrieval_settings,
     "document_columns": document_columns,
     "drop_reasons": drop_reasons,
     "http_routes": http_routes,

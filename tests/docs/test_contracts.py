@@ -162,6 +162,45 @@ def test_sandbox(tmp_path: Path) -> None:
     assert all(f"`{ending}`" in endings for ending in get_args(Ending))
 
 
+def test_index(place: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "index")
+    [row] = printed(
+        "index", "build", "--input", str(place / "texts"), "--out", out, "--embedder", "none"
+    )
+    assert set(row) == contract("index build, index update")
+    [row] = printed("index", "search", out, "arch bridge")
+    assert set(row) == contract("index search")
+    told = REFERENCE.read_text("utf-8").split("### index search")[1].split("\n### ")[0]
+    assert all(f"`{name}`" in told for name in row["hits"][0])
+    [row] = printed("index", "stats", out)
+    assert set(row) == contract("index stats")
+    [row] = printed("index", "verify", out)
+    assert set(row) == contract("index verify")
+
+
+def test_ask_and_rag(place: Path, tmp_path: Path) -> None:
+    texts, out = str(place / "texts"), str(tmp_path / "index")
+    list(printed("index", "build", "--input", texts, "--out", out, "--embedder", "none"))
+    asked = {"question": "arch bridge", "answer": "bridge"}
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(json.dumps(asked), encoding="utf-8")
+    [row] = printed("ask", out, "arch bridge", "--threshold", "0")
+    assert set(row) == contract("ask")
+    told = REFERENCE.read_text("utf-8").split("### ask")[1].split("\n### ")[0]
+    assert row["citations"]
+    assert all(f"`{name}`" in told for name in row["citations"][0])
+    [row] = printed(
+        "rag", "compare", "--input", texts, "--questions", str(questions), "--strategies",
+        "lexical", "--out", str(tmp_path / "compared"), "--embedder", "none",
+    )  # fmt: skip
+    assert set(row) == contract("rag compare")
+    options = ("--lengths", "100", "--depths", "0", "--repeats", "1", "--languages", "en")
+    [row] = printed("rag", "needle", "--out", str(tmp_path / "needle"), *options)
+    assert set(row) == contract("rag needle")
+    [row] = printed("rag", "calibrate", out, str(questions))
+    assert set(row) == contract("rag calibrate")
+
+
 def test_doctor() -> None:
     assert all(set(row) == contract("doctor") for row in printed("doctor"))
 

@@ -32,6 +32,7 @@ from fledge.core.recipe import apply_override, load_recipe
 from fledge.data.sifting_config import SiftingConfig
 from fledge.data.synthesis.config import SynthesisConfig
 from fledge.data.synthesis.rejection import RejectionConfig
+from fledge.index.config import IndexConfig
 
 LINES = [found for page in PAGES for found in fledge_words(page)]
 TOP = ("recipes", "docs", "src", "tests", "benchmarks", ".ci")
@@ -43,6 +44,9 @@ DATA_KINDS: dict[str, type[Config]] = {
     "sample": RejectionConfig,
 }
 """Configs of the commands of ``fledge data``, which are no stages."""
+
+OTHER_KINDS: dict[str, type[Config]] = {**KINDS, "index": IndexConfig}
+"""Configs of commands, stages or not."""
 
 STAGE_OF = {"sample": "samples"}
 """Commands of one stage that are not called as their stage."""
@@ -156,7 +160,9 @@ def _check_overrides(path: tuple[str, ...], words: list[str], overrides: object)
     values: dict[str, object] = {}
     for override in overrides:
         apply_override(values, override)
-    kind = DATA_KINDS[path[1]] if path[0] == "data" else KINDS[STAGE_OF.get(path[0], path[0])]
+    if path[0] == "index":
+        values["input"] = ["docs"]
+    kind = DATA_KINDS[path[1]] if path[0] == "data" else OTHER_KINDS[STAGE_OF.get(path[0], path[0])]
     parse_config(kind, values, " ".join(path))
 
 

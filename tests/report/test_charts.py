@@ -132,3 +132,21 @@ def test_words() -> None:
         "1.2 s", "59 s", "1 min 00 s", "1 h 00 min", "2 h 01 min",
     ]  # fmt: skip
     assert [size(x) for x in (12, 1234, 5e6)] == ["12 bytes", "1.2 kB", "5.0 MB"]
+
+
+def test_a_heat_map_has_a_field_for_each_value() -> None:
+    from fledge.report.heat_map import colour, heat_map
+
+    shown = heat_map(
+        [[0.0, 0.5], [1.0, 0.25]],
+        rows=["1,000", "<b>"],
+        columns=["0 %", "100 %"],
+        title="Found",
+        axes=("tokens", "depth"),
+    )
+    assert shown.count("<rect") == 4
+    assert "tokens 1,000, depth 100 %: 50%" in shown
+    assert "&lt;b&gt;" in shown
+    assert (colour(-1), colour(0.5), colour(2)) == ("#b3362b", "#f6edc8", "#1a7f4b")
+    with pytest.raises(ValueError, match="value for each"):
+        heat_map([[1.0]], rows=["a"], columns=["b", "c"], title="", axes=("", ""))

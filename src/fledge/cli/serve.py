@@ -5,16 +5,19 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from fledge.cli.adapters import load_adapters
 from fledge.cli.chat import read_keys, warn_if_untaught
+from fledge.cli.grounded import grounding
 from fledge.cli.progress import terminal_progress
 from fledge.client.open import open_model
 from fledge.core.config import parse_config
 from fledge.server.config import ServerConfig
+from fledge.server.grounded import Library
 from fledge.server.listen import address, serve, take_port
 
 
@@ -41,6 +44,11 @@ from fledge.server.listen import address, serve, take_port
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Clients may load adapters from this folder.",
 )
+@click.option(
+    "--index",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Answer from the documents of this index (fledge index build), with citations.",
+)
 @click.option("--concurrent", type=int, default=16, show_default=True, help="Answers at a time.")
 @click.option("--waiting", type=int, default=32, show_default=True, help="More may wait in line.")
 def command(
@@ -50,6 +58,7 @@ def command(
     api_key_file: Path | None,
     adapters: tuple[str, ...],
     adapter_folder: Path | None,
+    index: Path | None,
     concurrent: int,
     waiting: int,
 ) -> int:
@@ -65,7 +74,10 @@ def command(
         },
         "fledge serve",
     )
-    with take_port(host, port) as taken:  # before the model is read: a taken port shows at once
+    with ExitStack() as held:
+        # Before the model is read: a taken port, or a folder without an index, shows at once.
+        taken = held.enter_context(take_port(host, port))
+        ground = held.enter_context(grounding(index)) if index is not None else None
         model = open_model(spec, progress=terminal_progress())
         warn_if_untaught(model)
         load_adapters(model, adapters)
@@ -75,7 +87,7 @@ def command(
         def ready() -> None:
             click.echo(f"{model.name}: chat page {url}/  API {url}/v1  (Ctrl-C stops)")
 
-        return serve(model, config, taken, ready)
+        return serve(model, config, taken, ready, Library(ground) if ground else None)
 
 
 def note_if_open(taken: socket.socket, keys: Sequence[str]) -> None:

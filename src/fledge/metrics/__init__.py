@@ -1,4 +1,4 @@
-"""Pure scores with intervals: answers, declines, densities, curation against ground truth."""
+"""Pure scores with intervals: answers, declines, densities, rankings, curation against truth."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from fledge.metrics.intervals import bootstrap as bootstrap
     from fledge.metrics.intervals import clustered as clustered
     from fledge.metrics.intervals import wilson as wilson
+    from fledge.metrics.ranking import ndcg_at as ndcg_at
+    from fledge.metrics.ranking import ranking_figures as ranking_figures
+    from fledge.metrics.ranking import reciprocal_rank as reciprocal_rank
     from fledge.metrics.refusals import complies as complies
     from fledge.metrics.refusals import refuses as refuses
 
@@ -31,7 +34,10 @@ __all__ = [
     "declines",
     "final_number_is",
     "names_value",
+    "ndcg_at",
     "precision_recall",
+    "ranking_figures",
+    "reciprocal_rank",
     "refuses",
     "token_f1",
     "wilson",
@@ -49,7 +55,10 @@ __getattr__ = facade(
         "declines": "declines",
         "final_number_is": "answers",
         "names_value": "answers",
+        "ndcg_at": "ranking",
         "precision_recall": "curation",
+        "ranking_figures": "ranking",
+        "reciprocal_rank": "ranking",
         "refuses": "refusals",
         "token_f1": "curation",
         "wilson": "intervals",

@@ -20,6 +20,7 @@ from fledge.server.adapter_requests import AdapterName, AdapterRequest
 from fledge.server.config import ServerConfig
 from fledge.server.desk import Desk
 from fledge.server.errors import ApiError, answer_error, as_api_error, too_long
+from fledge.server.grounded import Library, RetrievalRequest, no_index
 from fledge.server.page import page_routes
 from fledge.server.reading import ClientGone, check_key, client_of, read_body, unless_gone
 from fledge.server.schema import (
@@ -35,13 +36,19 @@ from fledge.server.wire import Answer, event
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def create_app(model: ChatModel, config: ServerConfig | None = None) -> Starlette:
-    """An ASGI application that serves ``model``; its desk is ``app.state.desk``."""
+def create_app(
+    model: ChatModel, config: ServerConfig | None = None, library: Library | None = None
+) -> Starlette:
+    """An ASGI application that serves ``model``, and answers from ``library`` if there is one.
+
+    Its desk is ``app.state.desk``.
+    """
     config = config or ServerConfig()
-    api = _Api(model, config)
+    api = _Api(model, config, library)
     routes = [
         Route("/v1/chat/completions", api.chat, methods=["POST"]),
         Route("/v1/completions", api.complete, methods=["POST"]),
+        Route("/v1/retrieval", api.retrieve, methods=["POST"]),
         Route("/v1/models", api.models, methods=["GET"]),
         Route("/v1/models/{name:path}", api.model_card, methods=["GET"]),
         Route("/v1/load_lora_adapter", api.load_adapter, methods=["POST"]),
@@ -64,7 +71,8 @@ async def _nobody(request: Request, error: Exception) -> Response:
 class _Api:
     """The endpoints."""
 
-    def __init__(self, model: ChatModel, config: ServerConfig) -> None:
+    def __init__(self, model: ChatModel, config: ServerConfig, library: Library | None) -> None:
+        self._library = library
         self._shelf = Shelf(model, config.adapter_folder)
         self._config = config
         self.desk = Desk(concurrent=config.concurrent, waiting=config.waiting)
@@ -103,12 +111,30 @@ class _Api:
         asked = await self._read(request, ChatRequest)
         model = self._model(request, asked)
         messages, sampling = asked.conversation(), asked.sampling()
+        library = self._library
+        if library is None and asked.grounding:
+            raise no_index()
+        if library is not None and library.answers(asked):
+            start = partial(library.stream, model, messages, sampling)
+            return await self._answer(request, asked, start, chat=True)
         return await self._answer(
             request,
             asked,
             lambda: stream_in_room(model, messages, sampling, asked.answer_room),
             chat=True,
         )
+
+    async def retrieve(self, request: Request) -> Response:
+        """Passages of the documents for a query."""
+        asked = await self._read(request, RetrievalRequest)
+        if self._library is None:
+            raise no_index()
+        try:
+            return JSONResponse(await self.desk.aside(partial(self._library.passages, asked)))
+        except ApiError:
+            raise
+        except Exception as error:
+            raise as_api_error(error) from error
 
     async def complete(self, request: Request) -> Response:
         """Continue a text."""

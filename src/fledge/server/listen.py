@@ -17,6 +17,7 @@ from fledge.core.protocols import ChatModel
 from fledge.server.app import create_app
 from fledge.server.config import ServerConfig
 from fledge.server.desk import Desk
+from fledge.server.grounded import Library
 
 
 def take_port(host: str, port: int) -> socket.socket:
@@ -64,13 +65,14 @@ def serve(
     config: ServerConfig,
     taken: socket.socket,
     ready: Callable[[], None] = lambda: None,
+    library: Library | None = None,
 ) -> int:
     """Serve a model until SIGTERM or Ctrl-C; the exit code: 0, or 130 after Ctrl-C.
 
     The first signal lets running answers finish (new requests get 503), a second one does not.
-    ``ready`` is called when requests are answered.
+    ``ready`` is called when requests are answered.  ``library``: documents to answer from.
     """
-    return serve_app(create_app(model, config), taken, ready, config.drain_seconds)
+    return serve_app(create_app(model, config, library), taken, ready, config.drain_seconds)
 
 
 def serve_app(

@@ -149,6 +149,10 @@ class ChatRequest(GenerationRequest):
     answer_room: int = Field(default=0, ge=0, le=MOST)
     """Refuse (400, ``context_length_exceeded``) a conversation that leaves fewer tokens of the
     context for the answer than this, or than the most tokens to write; not in the OpenAI API."""
+    grounding: bool | None = None
+    """Answer from the server's documents, with citations: true, false, or null for yes when it has
+    any and the request has no tools, response_format, logprobs or n above 1; not in the OpenAI
+    API."""
     metadata: dict[str, Any] = {}
     store: Literal[False] = False
     logprobs: bool = False

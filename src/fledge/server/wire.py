@@ -45,6 +45,14 @@ def _key(token: bytes) -> str:
         return "bytes:" + "".join(f"\\x{one:02x}" for one in token)
 
 
+def _grounds(reply: Reply) -> dict[str, Any]:
+    """What a grounded answer rests on, and whether it does; nothing for other answers."""
+    if not hasattr(reply, "citations"):
+        return {}
+    cited = [citation.to_json() for citation in reply.citations]
+    return {"citations": cited, "supported": getattr(reply, "supported", False)}
+
+
 def total(replies: Sequence[Reply]) -> Usage:
     """What answers to one prompt used: it was read once."""
     return Usage(
@@ -90,6 +98,7 @@ class Answer:
             if reply.tool_calls:
                 message["content"] = reply.text or None
                 message["tool_calls"] = [_call(call) for call in reply.tool_calls]
+            message |= _grounds(reply)
             content = {"message": message} if self.chat else {"text": reply.text}
             shown = self._logprobs(reply.logprobs)
             choices.append(_choice(index, content, shown, reply.finish_reason))
@@ -107,13 +116,18 @@ class Answer:
 
     def piece(self, delta: Delta) -> bytes:
         """The event of a piece of text."""
-        content = {"delta": {"content": delta.text}} if self.chat else {"text": delta.text}
+        content: dict[str, Any] = {"text": delta.text}
+        if self.chat:
+            content = {"delta": {"content": delta.text}}
+            cited = getattr(delta, "citations", ())
+            if cited:
+                content["delta"]["citations"] = [citation.to_json() for citation in cited]
         return self._event(delta.answer, content, self._logprobs(delta.logprobs))
 
     def last(self, delta: Delta) -> bytes:
         """The event that closes an answer: why it ended."""
         assert delta.reply is not None
-        content: dict[str, Any] = {"delta": {}} if self.chat else {"text": ""}
+        content: dict[str, Any] = {"delta": _grounds(delta.reply)} if self.chat else {"text": ""}
         calls = [{"index": i, **_call(call)} for i, call in enumerate(delta.reply.tool_calls)]
         called = self._event(delta.answer, {"delta": {"tool_calls": calls}}) if calls else b""
         return called + self._event(delta.answer, content, None, delta.reply.finish_reason)

@@ -79,26 +79,66 @@ class Found:
     metadata: dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much a store holds."""
+
+    documents: int
+    chunks: int
+    """Of level 0: those that are searched."""
+    vectors: int
+    """Of them, those with a vector."""
+    dimensions: int
+    """Of the vectors; 0 while there is none."""
+    characters: int
+    """Of all texts together."""
+    dead: int
+    """Chunks that ``Store.compact`` would clear away or take into an index."""
+    bytes: int
+    """On disk (0 where a server does not tell)."""
+
+
 class Snapshot(Protocol):
-    """One state of a store, whatever is written meanwhile."""
+    """One state of a store, whatever is written meanwhile.  For one thread at a time."""
 
     def nearest(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Hit]:
         """The k chunks of level 0 with the largest inner products.  vector (D,)"""
 
     def matching(self, terms: Sequence[str], k: int, where: Filter | None = None) -> list[Hit]:
-        """The k chunks of level 0 with the largest BM25 scores."""
+        """The k chunks of level 0 with the largest BM25 scores, all above 0."""
+
+    def frequencies(self, terms: Sequence[str]) -> list[int]:
+        """How many chunks of level 0 hold each of the terms; 0 for one that is nowhere."""
 
     def chunks(self, numbers: Sequence[int]) -> list[Found]:
-        """The chunks of these numbers, in this order."""
+        """The chunks of these numbers, in this order; raises KeyError for a number unknown."""
 
     def children(self, parents: Sequence[int]) -> dict[int, list[int]]:
         """Numbers of the chunks directly below each of these, in the text's order."""
 
+    def of_document(self, id: str, level: int = 0) -> list[int]:
+        """Numbers of a document's chunks of one level, in the text's order."""
+
+    def vectors(self, numbers: Sequence[int]) -> Vectors:
+        """The vectors (n, D) of these chunks; zeros for a chunk without one."""
+
     def document(self, id: str) -> Document | None:
         """A document with its whole text."""
 
+    def text(self, id: str, start: int, end: int) -> str:
+        """``text[start:end]`` of a document, without reading the rest; KeyError if unknown."""
+
+    def places(self, id: str) -> list[Place]:
+        """The places of a document, in the text's order."""
+
+    def boxes(self, id: str, start: int, end: int) -> list[Box]:
+        """The boxes of a document that overlap [start, end), in the text's order."""
+
     def known(self) -> Iterable[Known]:
         """All documents, in order of their ids."""
+
+    def sizes(self) -> Sizes:
+        """How much there is."""
 
 
 class Store(Protocol):
@@ -113,6 +153,12 @@ class Store(Protocol):
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:
         """A consistent view."""
+
+    def compact(self) -> None:
+        """Give back the space of what was replaced and removed; searches become faster."""
+
+    def verify(self) -> list[str]:
+        """Everything read and checked: what is wrong, a line each; empty when all is well."""
 
     def close(self) -> None:
         """Let go of files and connections."""

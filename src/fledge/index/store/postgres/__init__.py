@@ -1,0 +1,1 @@
+"""A store on a server: PostgreSQL with pgvector (extra "postgres")."""

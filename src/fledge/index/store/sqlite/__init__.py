@@ -1,0 +1,1 @@
+"""The default store: one SQLite file, and beside it the vectors, mapped into memory."""
