@@ -16,6 +16,7 @@ import io
 import itertools
 import json
 import os
+import random
 import re
 import sys
 import tarfile
@@ -24,6 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
+
+from fledge.core.files import write_json
+from fledge.tokenizer.charsmap import simplified_characters
 
 HAN = re.compile(r"[\u3400-\u9fff]")
 ONLY_HAN = re.compile(r"[\u3400-\u9fff]{2,}(?:[·・－-][\u3400-\u9fff]+)*")
@@ -48,6 +52,7 @@ def main(out: Path) -> None:
         print(name, sum(counts.values()), counts)
     with (out / "frequencies.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in frequencies())
+    write_json(out / "folding.json", simplified_characters(dict(traditional())))
 
 
 def unique(rows: Iterable[Row]) -> Iterator[Row]:
@@ -124,7 +129,9 @@ def senses(definition: str) -> list[str]:
         sense = re.sub(r"\[[a-zA-Z0-9:,·\- ]+\]", "", sense)
         sense = re.sub(r"[\u3400-\u9fff\u3000-\u303f|·，。]+", " ", sense)
         sense = re.sub(r"\((Tw|loanword|coll\.|idiom|lit\.|fig\.|bound form|dialect)\)", " ", sense)
-        sense = re.sub(r"^(abbr\. (for|of)|also written|also pr\.|equivalent to)", " ", sense.strip())
+        sense = re.sub(
+            r"^(abbr\. (for|of)|also written|also pr\.|equivalent to)", " ", sense.strip()
+        )
         sense = re.sub(r"\s+", " ", sense).strip(" ,;:()")
         if re.search("[A-Za-z]{2}", sense):
             found.append(sense)
@@ -200,7 +207,10 @@ def tw_laws() -> Iterator[Row]:
 def law_articles() -> Iterator[tuple[str, str, str]]:
     """(code of the law, English, Chinese) of each article that both versions have."""
     laws = [
-        {Path(row["path"]).stem: row["doc"] for row in records("tw_laws", f"laws_{language}.jsonl.zst")}
+        {
+            Path(row["path"]).stem: row["doc"]
+            for row in records("tw_laws", f"laws_{language}.jsonl.zst")
+        }
         for language in ("en", "zh-Hant")
     ]
     for code in sorted(laws[0].keys() & laws[1].keys()):
@@ -241,11 +251,12 @@ def command_pages() -> Iterator[tuple[str, str, str]]:
 
 def page_lines(text: str) -> list[str]:
     """What a page says in words: its summary and what each command does."""
-    found = []
-    for line in text.splitlines():
-        if line.startswith((">", "- ")) and not re.search("https?://", line):
-            found.append(line.lstrip(">- ").rstrip(":：。.").replace("`", ""))
-    return found
+    told = [line for line in text.splitlines() if line.startswith((">", "- "))]
+    return [
+        line.lstrip(">- ").rstrip(":：。.").replace("`", "")
+        for line in told
+        if not re.search("https?://", line)
+    ]
 
 
 def opensource_guide() -> Iterator[Row]:
@@ -337,14 +348,22 @@ def chinese_sections() -> Iterator[Row]:
 
 
 def cn_laws() -> Iterator[Row]:
-    """Articles of Chinese laws: one of their sentences, and the rest with the name of the law."""
-    laws = (row["text"] for row in records("cn_laws", "laws.jsonl.zst"))
-    for law in itertools.islice(laws, 0, None, 4):
-        title = next((line[2:] for line in law.splitlines() if line.startswith("# ")), "")
-        articles = [line for line in law.splitlines() if re.match(r"第[一二三四五六七八九十百]+条", line)]
-        for article in articles[::5]:
-            if len(article) >= 60:
-                yield from ({**row, "positive": title + row["positive"]} for row in cloze([article]))
+    """Articles of Chinese laws: a piece of one, and the article with the name of its law."""
+    for row in records("cn_laws", "laws.jsonl.zst"):
+        text = row["text"]
+        title = next((line[2:] for line in text.splitlines() if line.startswith("# ")), "")
+        articles = [
+            line for line in text.splitlines() if re.match(r"第[一二三四五六七八九十百]+条", line)
+        ]
+        for found in cloze(article for article in articles[::6] if len(article) >= 60):
+            yield {"query": found["query"], "positive": f"{title} {found['positive']}"}
+
+
+def traditional_laws() -> Iterator[Row]:
+    """The same of the Taiwanese laws that are not kept for tests."""
+    for name, _, chinese in itertools.islice(law_articles(), 0, None, 2):
+        if not kept_for_tests(name) and len(chinese) >= 60:
+            yield from cloze([chinese])
 
 
 def medical() -> Iterator[Row]:
@@ -371,10 +390,10 @@ def cia_factbook() -> Iterator[Row]:
         names = doc.get("Government", {}).get("Country name", {})
         country = names.get("conventional short form", {}).get("text", "")
         for section, facts in doc.items():
-            for fact, value in facts.items() if isinstance(facts, dict) else ():
+            for fact, value in list(facts.items())[::3] if isinstance(facts, dict) else ():
                 text = re.sub(r"<[^>]*>|\s+", " ", json.dumps(value, ensure_ascii=False))
                 text = re.sub(r'[{}"]|\btext\b: ?', "", text)
-                if country and 60 <= len(text):
+                if country and len(text) >= 60:
                     query = f"{fact.strip()} of {country}"
                     yield {"query": query, "positive": f"{country}: {section}, {fact}. {text}"}
 
@@ -382,27 +401,45 @@ def cia_factbook() -> Iterator[Row]:
 def english_cloze() -> Iterator[Row]:
     """Sentences of English books and articles, and the paragraphs they were taken from."""
     for file in sorted(data("standardebooks_en").glob("*.zst")):
-        for row in itertools.islice(records("standardebooks_en", file.name), 0, None, 3):
+        for row in itertools.islice(records("standardebooks_en", file.name), 0, None, 2):
             blocks = [
                 re.sub(r"<[^>]*>|\s+", " ", block)
                 for block in re.findall(r"(?s)<p>(.*?)</p>", row["xhtml"])
             ]
-            yield from cloze([block for block in blocks[::4] if len(block) > 250])
+            yield from cloze([block for block in blocks[::3] if len(block) > 250])
     for row in records("plainlanguage_gov", "docs.jsonl.zst"):
         for heading, blocks in sections(row["text"]):
             if heading and len(" ".join(blocks)) > 120:
                 yield {"query": heading, "positive": " ".join(blocks)}
 
 
+def reasons() -> Iterator[Row]:
+    """Questions and claims of StrategyQA and CREAK, and the facts that settle them."""
+    for row in records("flan_cot", "cot.jsonl.zst"):
+        if row["task"] in ("strategyqa", "creak"):
+            claim = re.search(r'"(.{15,}?)"', row["input"])
+            query = claim[1] if claim else row["input"].split("\\n")[0]
+            yield {"query": query.removeprefix("Claim: ").strip(), "positive": row["rationale"]}
+
+
 def cloze(blocks: Iterable[str]) -> Iterator[Row]:
-    """Of each block one sentence, and the others (inverse cloze, arXiv:1906.00300, 4)."""
+    """Of each block a piece of a sentence, and the block (inverse cloze, arXiv:1906.00300, 4).
+
+    Half of the blocks keep the sentence: the words of a question stand in what answers it, too.
+    """
     for block in blocks:
-        parts = [part for part in re.split(r"(?<=[。！？；．])|(?<=[.!?;]) +", block[:LONGEST]) if part]
-        if len(parts) >= 3:
-            taken = int.from_bytes(hashlib.sha256(block.encode()).digest()[:4], "big") % len(parts)
-            if len(parts[taken]) >= 10:
-                rest = " ".join(parts[:taken] + parts[taken + 1 :])
-                yield {"query": parts[taken], "positive": rest}
+        parts = [
+            part for part in re.split(r"(?<=[。！？；．])|(?<=[.!?;]) +", block[:LONGEST]) if part
+        ]
+        draw = random.Random(block)
+        if len(parts) >= 2:
+            taken = draw.randrange(len(parts))
+            pieces = re.split(r"(?<=[，：、])|(?<=[,:]) +", parts[taken])
+            first = draw.randrange(len(pieces))
+            query = "".join(pieces[first:]) if draw.random() < 0.5 else parts[taken]
+            if len(query) >= (8 if HAN.search(query) else 25):
+                rest = parts if draw.random() < 0.5 else parts[:taken] + parts[taken + 1 :]
+                yield {"query": query.strip(), "positive": " ".join(rest)}
 
 
 FILES: dict[str, tuple[Callable[[], Iterator[Row]], ...]] = {
@@ -411,10 +448,12 @@ FILES: dict[str, tuple[Callable[[], Iterator[Row]], ...]] = {
     "pairs": (
         chinese_sections,
         cn_laws,
+        traditional_laws,
         medical,
         python_peps,
         cia_factbook,
         english_cloze,
+        reasons,
     ),
 }
 

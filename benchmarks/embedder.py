@@ -141,7 +141,9 @@ def minilm() -> Callable[[Sequence[str]], Scores]:
 def words(text: str) -> list[str]:
     """English words and numbers; of Chinese each character and each two neighbours."""
     found: list[str] = []
-    for piece in re.findall(r"[\u3400-\u9fff]+|[^\W\u3400-\u9fff]+", unicodedata.normalize("NFKC", text).lower()):
+    for piece in re.findall(
+        r"[\u3400-\u9fff]+|[^\W\u3400-\u9fff]+", unicodedata.normalize("NFKC", text).lower()
+    ):
         if "\u3400" <= piece[0] <= "\u9fff":
             found += [*piece, *(piece[at : at + 2] for at in range(len(piece) - 1))]
         else:
@@ -172,7 +174,9 @@ def bm25(queries: Sequence[str], passages: Sequence[str]) -> Scores:
 def speed(folder: Path) -> None:
     """How many vectors a second, and how large the folder is."""
     embed = load(folder)
-    texts = [passage for one in retrieval_sets() if one.name == "xquad-en" for passage in one.passages]
+    texts = [
+        passage for one in retrieval_sets() if one.name == "xquad-en" for passage in one.passages
+    ]
     embed(texts[:100])
     begun = time.process_time(), time.perf_counter()
     embed(texts)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import zstandard
-
 from bilingual_material import (
     HAN,
     command_pages,
@@ -127,7 +126,10 @@ def covid_qa() -> Answered:
 @cache
 def wikipedia() -> list[str]:
     """Paragraphs of English Wikipedia (WikiText-2) that no question is about."""
-    paragraphs = (line.replace(" @-@ ", "-").strip() for line in lines("wikitext2_valid_test", "wiki2.valid.txt.zst"))
+    paragraphs = (
+        line.replace(" @-@ ", "-").strip()
+        for line in lines("wikitext2_valid_test", "wiki2.valid.txt.zst")
+    )
     return [text for text in paragraphs if len(text) > 250]
 
 

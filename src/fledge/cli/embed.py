@@ -60,9 +60,7 @@ def train(
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="An embedder.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A JSONL file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
-def mine(
-    pairs: tuple[str, ...], model: Path, out: Path, overrides: tuple[str, ...]
-) -> None:
+def mine(pairs: tuple[str, ...], model: Path, out: Path, overrides: tuple[str, ...]) -> None:
     """Add hard negatives to pairs: near the query, but not as near as the right text."""
     from fledge.core.files import write_jsonl
     from fledge.tune.embedder_config import MineConfig

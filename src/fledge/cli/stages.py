@@ -100,9 +100,7 @@ STAGES: dict[str, Stage] = {
         reads=("samples", *RUNGS[: RUNGS.index("ppo")]),
         files=tuned.prompt_files,
     ),
-    "embedder": Stage(
-        config=EmbedderConfig, run=tuned.run_embedder, files=tuned.embedder_files
-    ),
+    "embedder": Stage(config=EmbedderConfig, run=tuned.run_embedder, files=tuned.embedder_files),
     "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "reward", *RUNGS)),
 }
 """In the order in which they run, whatever the order of a recipe's tables."""

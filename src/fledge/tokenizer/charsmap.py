@@ -43,7 +43,9 @@ def plain_characters(folding: Mapping[str, str]) -> dict[str, str]:
         character = chr(code)
         text = unicodedata.normalize("NFKC", character).lower()
         if any(ord(one) < 0x2000 for one in text):
-            text = "".join(c for c in unicodedata.normalize("NFD", text) if not 0x300 <= ord(c) < 0x370)
+            text = "".join(
+                c for c in unicodedata.normalize("NFD", text) if not 0x300 <= ord(c) < 0x370
+            )
         text = "".join(folding.get(one, one) for one in text)
         if text != character:
             found[character] = text

@@ -104,18 +104,14 @@ def _lesson(
     trained, held_out = set_apart(read_pair_rows(files, config.taught), config.held_out)
     progress.say(f"{len(trained):,} pairs to learn from, {len(held_out):,} held out")
     kept = out / "state" / "teacher"
-    texts = list(
-        dict.fromkeys(text for row in trained for text in row.taught if text is not None)
-    )
+    texts = list(dict.fromkeys(text for row in trained for text in row.taught if text is not None))
     meanings: dict[str, Vectors] = {}
     if model is None:
         words = gather_words(config.table, trained)
         progress.say(f"{len(words.counts):,} words")
         if config.teacher:
             known = [word for word in words.counts if word.isascii()]
-            meanings = _taught(
-                config, [*texts, *known], config.table.dimensions, kept, progress
-            )
+            meanings = _taught(config, [*texts, *known], config.table.dimensions, kept, progress)
         student: Student = new_table(config, words, trained, meanings)
     else:
         student = open_student(model, context=config.max_tokens)
@@ -146,7 +142,7 @@ def _taught(
     texts = list(dict.fromkeys(texts))
     if not texts:
         return {}
-    found = teacher_vectors(config.teacher, texts, kept, progress)
+    found = teacher_vectors(config.teacher, texts, kept, progress, limit=config.max_tokens)
     shown = Projection(found[:: max(1, len(found) // FIT)], size)(found)
     return dict(zip(texts, shown, strict=True))
 
@@ -221,9 +217,7 @@ def _job(
 def _optimizers(config: EmbedderConfig, student: Student) -> list[Optimizer]:
     groups: list[dict[str, Any]] = []
     for name, weights, rate in student.rates():
-        asked = (
-            config.embedding_learning_rate if name == "embedding" else config.learning_rate
-        )
+        asked = config.embedding_learning_rate if name == "embedding" else config.learning_rate
         groups.append({"name": name, "params": weights, "lr": asked or rate})
         groups[-1]["weight_decay"] = config.weight_decay or 0.0
     found: list[Optimizer] = [

@@ -53,9 +53,10 @@ class PairBatches:
         fill: int = 0,
     ) -> None:
         self.rows, self.batch_rows, self.negatives = rows, batch_rows, negatives
-        self._seed, self._fill, self._taught = seed, fill, taught or {}
+        self._seed, self._fill = seed, fill
+        self.taught = taught or {}
         self._sources = by_source(rows)
-        self._repeats = {name: 1.0 for name in self._sources} | dict(repeats or {})
+        self._repeats = dict.fromkeys(self._sources, 1.0) | dict(repeats or {})
         for name in self._repeats.keys() - self._sources.keys():
             raise InputError(
                 f"repeats.{name}: no row has this source",
@@ -95,15 +96,15 @@ class PairBatches:
             read = row.negatives[: self.negatives]
             texts += [*read, *[None] * (self.negatives - len(read))]
         batch = self._filled([None if text is None else self._texts[text] for text in texts])
-        if not self._taught:
+        if not self.taught:
             return batch
-        size = len(next(iter(self._taught.values())))
+        size = len(next(iter(self.taught.values())))
         signals = np.zeros((len(texts), size), dtype=np.float32)
         for side in (0, 1):
             for place, row in enumerate(rows):
                 shown = row.taught[side]
-                if shown is not None and shown in self._taught:
-                    signals[side * len(rows) + place] = self._taught[shown]
+                if shown is not None and shown in self.taught:
+                    signals[side * len(rows) + place] = self.taught[shown]
         return batch._replace(signals=torch.from_numpy(signals))
 
     def _filled(self, texts: Sequence[Text | None]) -> Batch:

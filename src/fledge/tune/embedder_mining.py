@@ -26,7 +26,7 @@ PIECE = 512
 def mine_negatives(
     rows: Sequence[PairRow], embed: Embed, config: MineConfig, progress: Progress
 ) -> Iterator[dict[str, Any]]:
-    """Each row as JSON, its ``negatives`` taken from the positives of its own source, nearest first.
+    """Each row as JSON with its ``negatives``: positives of its own source, nearest first.
 
     A row for which no text passes the guard has none.
     """
@@ -41,16 +41,18 @@ def mine_negatives(
                 scores = embed([row.query for row in part]) @ table.T
                 for row, score in zip(part, scores, strict=True):
                     chosen = hard_negatives(score, right[row.query] | right[row.positive], config)
-                    # The row's own positive is the mark that others must stay below.
                     yield _as_json(row, [texts[number] for number in chosen])
                 bar.advance(len(part))
 
 
-def hard_negatives(
-    scores: NDArray[np.float32], right: set[int], config: MineConfig
-) -> list[int]:
-    """Numbers of the texts that pass, nearest first.  scores (P,), ``right``: what is correct."""
+def hard_negatives(scores: NDArray[np.float32], right: set[int], config: MineConfig) -> list[int]:
+    """Numbers of the texts that pass, nearest first.  scores (P,), ``right``: what is correct.
+
+    None where the embedder sees no likeness to what is correct: nothing there to be held against.
+    """
     best = max(float(scores[number]) for number in right)
+    if best <= 0:
+        return []
     depth = min(len(scores), config.depth + len(right))
     near = np.argpartition(-scores, depth - 1)[:depth]
     ordered = [int(n) for n in near[np.lexsort((near, -scores[near]))] if int(n) not in right]

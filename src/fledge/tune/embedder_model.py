@@ -22,7 +22,6 @@ from fledge.model.pooling import pool
 from fledge.model.static_encoder import StaticEncoder, is_static, quantized
 from fledge.model.text_encoder import TextEncoder
 
-
 LETTERS = 16
 """Characters of a text that are looked at for each token that is read: few tokens are longer."""
 

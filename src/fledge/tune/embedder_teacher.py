@@ -22,24 +22,36 @@ PIECE = 4096
 """Texts in a file: what a kill may cost."""
 
 
-def open_teacher(path: str) -> Embed:
-    """The vectors of the embedder at ``path``; in bfloat16 where that is faster."""
+def open_teacher(path: str, limit: int) -> Embed:
+    """The vectors of the embedder at ``path``; in bfloat16 where that is faster.
+
+    A transformer reads at most ``limit`` tokens of a text: no more than is learnt from it.
+    """
     if not Path(path).is_dir():
         raise InputError(f"teacher {path} is no folder", remedy="name an embedder's folder")
     if is_static(path):
         return StaticEncoder.load(path).vectors
     fast = cpu_has_bfloat16() and bfloat16_pays()
-    return TextEncoder.load(path, dtype="bfloat16" if fast else "float32").vectors
+    encoder = TextEncoder.load(path, dtype="bfloat16" if fast else "float32")
+    most = min(limit, encoder.settings.max_tokens)
+    encoder.settings = encoder.settings.model_copy(update={"max_tokens": most})
+    return encoder.vectors
 
 
 def teacher_vectors(
-    path: str, texts: Sequence[str], kept: Path, progress: Progress, embed: Embed | None = None
+    path: str,
+    texts: Sequence[str],
+    kept: Path,
+    progress: Progress,
+    *,
+    limit: int = 512,
+    embed: Embed | None = None,
 ) -> Vectors:
     """What the embedder at ``path`` makes of ``texts``: (N, S) float32, read from ``kept`` at need.
 
     What was computed for other texts or another teacher is computed anew.
     """
-    key = value_digest([str(Path(path).resolve()), list(texts)])
+    key = value_digest([str(Path(path).resolve()), limit, list(texts)])
     note = kept / "of.json"
     if not note.is_file() or read_json(note) != key:
         for old in kept.glob("*.npy"):
@@ -50,7 +62,7 @@ def teacher_vectors(
         for start in range(0, len(texts), PIECE):
             file = kept / f"{start:08d}.npy"
             if not file.is_file():
-                embed = embed or open_teacher(path)
+                embed = embed or open_teacher(path, limit)
                 values = embed(texts[start : start + PIECE]).astype(np.float16)
                 with replacing(file) as temporary, temporary.open("wb") as handle:
                     np.save(handle, values)

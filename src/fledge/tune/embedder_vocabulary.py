@@ -30,7 +30,7 @@ def choose_words(
 
     ``dictionary``: words whose meaning the rows tell; only they, and single characters, become
     Han tokens, the most frequent first.  A word that ``frequencies`` lacks has the count with
-    which it stands in ``texts``.  All letters, digits and characters of the texts are tokens.
+    which it stands in ``texts``, brought to scale.  All letters, digits and characters of the texts are tokens.
     """
     table = str.maketrans(plain_characters(folding))
 
@@ -55,14 +55,25 @@ def choose_words(
     told = {word for word in told if HAN_RUN.fullmatch(word) and len(word) <= LONGEST_WORD}
     runs = (run for text in folded_texts for run in HAN_RUN.findall(text) if len(run) > 1)
     fewest = count_words(runs, {*told, *singles}) if told - known.keys() else Counter()
-    han = {word: known.get(word, float(fewest[word])) for word in told if len(word) > 1}
+    rates = scale(known, fewest + Counter(singles), True), scale(known, counted, False)
+    han = {word: known.get(word, fewest[word] * rates[0]) for word in told if len(word) > 1}
     other = {
-        word: known.get(word, float(counted[word]))
+        word: known.get(word, counted[word] * rates[1])
         for word in {*counted, *(w for w in known if OTHER_WORD.fullmatch(w))}
         if word in known or counted[word] >= LEAST
     }
-    characters = {one: known.get(one, count) for one, count in singles.items()}
+    characters = {
+        one: known.get(one, count * rates[0 if HAN_RUN.match(one) else 1])
+        for one, count in singles.items()
+    }
     return {**most(han, sizes[0]), **most(other, sizes[1]), **characters}
+
+
+def scale(known: Mapping[str, float], counts: Mapping[str, float], han: bool) -> float:
+    """What a count in the texts is worth beside the known ones, by the words that have both."""
+    both = [w for w in counts if w in known and bool(HAN_RUN.match(w)) == han]
+    seen = sum(counts[word] for word in both)
+    return sum(known[word] for word in both) / seen if seen else 1.0
 
 
 def most(counts: Mapping[str, float], size: int) -> dict[str, float]:
