@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -14,7 +15,14 @@ from fledge.core.config import parse_config
 from fledge.core.errors import InputError
 from fledge.core.recipe import apply_override
 
-FILES = {"multiple": True, "required": True, "metavar": "FILE"}
+Door = TypeVar("Door", bound=Callable[..., Any])
+
+
+def pairs_option(door: Door) -> Door:
+    """``--pairs``, once or several times."""
+    help_text = "JSONL: {query, positive, negatives?} or {en, zh}."
+    option = click.option("--pairs", multiple=True, required=True, metavar="FILE", help=help_text)
+    return option(door)
 
 
 @click.group("embed")
@@ -23,7 +31,7 @@ def command() -> None:
 
 
 @command.command("train")
-@click.option("--pairs", **FILES, help="JSONL: {query, positive, negatives?} or {en, zh}.")
+@pairs_option
 @click.option("--model", type=click.Path(path_type=Path), help="An embedder to go on from.")
 @click.option("--teacher", metavar="DIR", help="An embedder that shows where texts belong.")
 @stage_options
@@ -56,7 +64,7 @@ def train(
 
 
 @command.command("mine")
-@click.option("--pairs", **FILES, help="JSONL: {query, positive} or {en, zh}.")
+@pairs_option
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="An embedder.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A JSONL file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
@@ -81,7 +89,7 @@ def mine(pairs: tuple[str, ...], model: Path, out: Path, overrides: tuple[str, .
 
 
 @command.command("eval")
-@click.option("--pairs", **FILES, help="JSONL: {query, positive} or {en, zh}.")
+@pairs_option
 @click.option("--model", type=click.Path(path_type=Path), required=True, help="An embedder.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
 def evaluate(pairs: tuple[str, ...], model: Path, as_json: bool) -> None:

@@ -6,14 +6,19 @@ it) over UTF-8 bytes, whose leaves point at texts that end in a zero byte.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from typing import Any
 
 from tokenizers import normalizers
 
 _LEAF = 1 << 31
 _HAS_LEAF = 1 << 8
+
+Node = dict[int, Any]
+"""Byte -> the node below; 0 -> the place of the text that a key becomes."""
 
 
 def mapping_normalizer(folded: Mapping[str, str]) -> normalizers.Normalizer:
@@ -66,33 +71,35 @@ def simplified_characters(words: Mapping[str, str]) -> dict[str, str]:
 
 def _double_array(leaves: Mapping[bytes, int]) -> list[int]:
     """The units of a double array: a child of the node at ``p`` stands at base(p) ^ its byte."""
-    root: dict[int, dict] = {}  # type: ignore[type-arg]
+    root: Node = {}
     for key, value in leaves.items():
         node = root
         for byte in key:
             node = node.setdefault(byte, {})
-        node[0] = value  # type: ignore[assignment]
-    units: dict[int, int] = {0: 0}
-    bases: set[int] = set()
-    free = 1
+        node[0] = value  # no key holds a zero byte
+    units, bases = {0: 0}, set[int]()
+    lowest = 1  # no place below it is free
     waiting = [(0, 0, root)]
     while waiting:
         place, label, node = waiting.pop()
-        while free in units:
-            free += 1
-        first = min(node)
-        base = free ^ first
-        while base in bases or any((base ^ byte) in units for byte in node):
-            free += 1
-            while free in units:
-                free += 1
-            base = free ^ first
+        while lowest in units:
+            lowest += 1
+        base = _free_base(node, units, bases, lowest)
         bases.add(base)
         units[place] = (place ^ base) << 10 | label | (_HAS_LEAF if 0 in node else 0)
         for byte, child in node.items():
-            units[base ^ byte] = _LEAF | child if byte == 0 else 0
+            units[base ^ byte] = 0 if byte else _LEAF | child
             if byte:
                 waiting.append((base ^ byte, byte, child))
-        free = 1 if len(units) < 512 else free - 256 if free > 257 else 1
     size = -(-(max(units) + 1) // 256) * 256
     return [units.get(place, 0) for place in range(size)]
+
+
+def _free_base(node: Node, units: Mapping[int, int], bases: Set[int], lowest: int) -> int:
+    """A base that no other node has and whose places for the children are free."""
+    first = min(node)
+    for slot in itertools.count(lowest):
+        base = slot ^ first
+        if base not in bases and all((base ^ byte) not in units for byte in node):
+            return base
+    raise AssertionError("unreachable")

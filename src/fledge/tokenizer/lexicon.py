@@ -48,4 +48,4 @@ def count_words(
     while batch := list(itertools.islice(remaining, 4096)):
         for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
             found.update(encoding.ids)
-    return Counter({tokenizer.id_to_token(number): n for number, n in found.items() if number})
+    return Counter({str(tokenizer.id_to_token(number)): n for number, n in found.items() if number})

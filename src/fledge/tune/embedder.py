@@ -183,7 +183,8 @@ def _vectors(student: Student, batch: Batch, chunk: int | None) -> Tensor:
     if chunk is None or chunk >= len(mask):
         return student.vectors(batch.ids, mask)
     parts = []
-    for ids, part in zip(batch.ids.split(chunk), mask.split(chunk), strict=True):
+    for start in range(0, len(mask), chunk):
+        ids, part = batch.ids[start : start + chunk], mask[start : start + chunk]
         longest = int(part.sum(1).max())
         cut = ids[:, :longest], part[:, :longest]
         parts.append(cast(Tensor, checkpoint(student.vectors, *cut, use_reentrant=False)))

@@ -161,7 +161,8 @@ class EncoderStudent(Student):
         self._text.save(folder)
 
     def rates(self) -> list[tuple[str, list[nn.Parameter], float]]:
-        layers, rest = [], []
+        layers: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, weight in self.encoder.named_parameters():
             if weight.requires_grad and "pooler" not in name:
                 (layers if "layers." in name and weight.ndim > 1 else rest).append(weight)

@@ -77,8 +77,8 @@ def parse_row(value: Any, source: str, taught: str = "en") -> PairRow:
     if not isinstance(source, str):
         raise ValueError("source is no text")
     parallel = "en" in form
-    query = value["zh"] if parallel else value.get("query", value.get("anchor"))
-    positive = value["en"] if parallel else value["positive"]
+    query = str(value["zh" if parallel else "query" if "query" in form else "anchor"])
+    positive = str(value["en" if parallel else "positive"])
     shown = (positive, positive) if parallel else (_read(query, taught), _read(positive, taught))
     return PairRow(
         query=query,
@@ -99,7 +99,8 @@ def _read(text: str, taught: str) -> str | None:
 
 def set_apart(rows: Sequence[PairRow], share: float) -> tuple[list[PairRow], list[PairRow]]:
     """(trained on, held out): by the digest of a row's positive, so that twins stay together."""
-    trained, held = [], []
+    trained: list[PairRow] = []
+    held: list[PairRow] = []
     for row in rows:
         digest = hashlib.sha256(row.positive.encode()).digest()
         (held if int.from_bytes(digest[:4], "big") < share * 2**32 else trained).append(row)

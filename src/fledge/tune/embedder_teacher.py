@@ -93,6 +93,6 @@ class Projection:
 
     def __call__(self, vectors: Vectors) -> Vectors:
         """(N,S) -> (N,size), unit length."""
-        found = (vectors - self.mean) @ self.directions
+        found: NDArray[np.float64] = (vectors - self.mean) @ self.directions
         found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         return found.astype(np.float32)
