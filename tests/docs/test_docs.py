@@ -32,6 +32,7 @@ from fledge.core.recipe import apply_override, load_recipe
 from fledge.data.sifting_config import SiftingConfig
 from fledge.data.synthesis.config import SynthesisConfig
 from fledge.data.synthesis.rejection import RejectionConfig
+from fledge.tune.embedder_config import EmbedderConfig, MineConfig
 
 LINES = [found for page in PAGES for found in fledge_words(page)]
 TOP = ("recipes", "docs", "src", "tests", "benchmarks", ".ci")
@@ -44,6 +45,7 @@ DATA_KINDS: dict[str, type[Config]] = {
 }
 """Configs of the commands of ``fledge data``, which are no stages."""
 
+EMBED_KINDS: dict[str, type[Config]] = {"train": EmbedderConfig, "mine": MineConfig}
 STAGE_OF = {"sample": "samples"}
 """Commands of one stage that are not called as their stage."""
 

@@ -47,7 +47,8 @@ def test_words_find_their_translations(shipped: StaticEncoder) -> None:
 def test_it_crosses_languages(shipped: StaticEncoder, fledge_data: Path) -> None:
     """XQuAD's public half, 95 paragraphs: question in one language, passage in the other."""
     file = fledge_data / "xquad_en_zh" / "xquad.jsonl.zst"
-    text = zstandard.ZstdDecompressor().stream_reader(file.open("rb")).read().decode()
+    with file.open("rb") as packed:
+        text = zstandard.ZstdDecompressor().stream_reader(packed).read().decode()
     rows = [json.loads(line) for line in text.splitlines()]
     by = {name: [row for row in rows if row["lang"] == name] for name in ("en", "zh")}
     passages = {

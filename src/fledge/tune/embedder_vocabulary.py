@@ -30,7 +30,8 @@ def choose_words(
 
     ``dictionary``: words whose meaning the rows tell; only they, and single characters, become
     Han tokens, the most frequent first.  A word that ``frequencies`` lacks has the count with
-    which it stands in ``texts``, brought to scale.  All letters, digits and characters of the texts are tokens.
+    which it stands in ``texts``, brought to scale.  All letters, digits and characters of the
+    texts are tokens.
     """
     table = str.maketrans(plain_characters(folding))
 
