@@ -33,6 +33,7 @@ from fledge.data.sifting_config import SiftingConfig
 from fledge.data.synthesis.config import SynthesisConfig
 from fledge.data.synthesis.rejection import RejectionConfig
 from fledge.index.config import IndexConfig
+from fledge.tune.embedder_config import EmbedderConfig, MineConfig
 
 LINES = [found for page in PAGES for found in fledge_words(page)]
 TOP = ("recipes", "docs", "src", "tests", "benchmarks", ".ci")
@@ -48,6 +49,7 @@ DATA_KINDS: dict[str, type[Config]] = {
 OTHER_KINDS: dict[str, type[Config]] = {**KINDS, "index": IndexConfig}
 """Configs of commands, stages or not."""
 
+EMBED_KINDS: dict[str, type[Config]] = {"train": EmbedderConfig, "mine": MineConfig}
 STAGE_OF = {"sample": "samples"}
 """Commands of one stage that are not called as their stage."""
 

@@ -36,6 +36,7 @@ DOORS: dict[str, tuple[str, str, str]] = {
     "honesty": ("Stages", "honesty", "Teach a model to say what it does not know."),
     "reward": ("Stages", "reward", "Train a model that scores answers."),
     "dpo": ("Stages", "dpo", "Learn from preferences: DPO, IPO, KTO, ORPO, SimPO."),
+    "embed": ("Stages", "embed", "Train an embedder on pairs of texts; mine negatives; measure."),
     "scale": ("Stages", "scale", "Train a ladder, fit its scaling law, size a budget."),
     "eval": ("Stages", "eval", "Measure a model on tasks or texts."),
     "verify": ("Stages", "verify", "Check model, data and training by closed-form properties."),

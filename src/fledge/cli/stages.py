@@ -16,6 +16,7 @@ from fledge.samples.bridges.config import SamplesConfig
 from fledge.tokenizer.config import TokenizerConfig
 from fledge.train.config import PretrainConfig
 from fledge.tune.config import SftConfig
+from fledge.tune.embedder_config import EmbedderConfig
 from fledge.tune.honesty_config import HonestyConfig
 from fledge.tune.preference_config import DpoConfig, RewardConfig
 from fledge.tune.reinforce_config import GrpoConfig, PpoConfig
@@ -99,6 +100,7 @@ STAGES: dict[str, Stage] = {
         reads=("samples", *RUNGS[: RUNGS.index("ppo")]),
         files=tuned.prompt_files,
     ),
+    "embedder": Stage(config=EmbedderConfig, run=tuned.run_embedder, files=tuned.embedder_files),
     "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "reward", *RUNGS)),
 }
 """In the order in which they run, whatever the order of a recipe's tables."""

@@ -13,6 +13,7 @@ from fledge.core.config import Config
 from fledge.core.errors import InputError
 from fledge.core.run import Outcome
 from fledge.tune.config import SftConfig
+from fledge.tune.embedder_config import EmbedderConfig
 from fledge.tune.honesty_config import HonestyConfig
 from fledge.tune.preference_config import DpoConfig, PairConfig, RewardConfig
 from fledge.tune.reinforce_config import GrpoConfig, PpoConfig, ReinforceConfig
@@ -128,3 +129,30 @@ def prompt_files(config: Config) -> list[Path]:
     """Files that the config names."""
     assert isinstance(config, ReinforceConfig)
     return named_files("prompts", config.prompts)
+
+
+def run_embedder(work: Work) -> Outcome:
+    """Pairs of texts: those of the config; ``model`` is the embedder to start from, if any."""
+    from fledge.tune.embedder import train_embedder
+
+    config = work.config
+    assert isinstance(config, EmbedderConfig)
+    if not config.pairs:
+        raise InputError("[embedder] pairs is empty", remedy="name your JSONL files")
+    files = [Path(path) for path in config.pairs]
+    model = work.folders.get("model")
+    return train_embedder(config, files, work.out, work.progress, model=model)
+
+
+def embedder_files(config: Config) -> list[Path]:
+    """Files and folders that the config names."""
+    assert isinstance(config, EmbedderConfig)
+    files = named_files("[embedder] pairs", config.pairs)
+    for key in ("frequencies", "folding"):
+        named = getattr(config.table, key)
+        files += named_files(f"[embedder] table.{key}", [named] if named else [])
+    if config.teacher and not Path(config.teacher).is_dir():
+        raise InputError(
+            f"[embedder] teacher: {config.teacher} is no folder", remedy="name an embedder's folder"
+        )
+    return [*files, *([Path(config.teacher)] if config.teacher else [])]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fledge.model.lora_checkpoint import save_lora as save_lora
     from fledge.model.lora_config import LoraConfig as LoraConfig
     from fledge.model.quantized import quantize_linears as quantize_linears
+    from fledge.model.static_encoder import StaticEncoder as StaticEncoder
     from fledge.model.text_encoder import PairScorer as PairScorer
     from fledge.model.text_encoder import TextEncoder as TextEncoder
 
@@ -47,6 +48,7 @@ __all__ = [
     "PairScorer",
     "Pooling",
     "RopeScaling",
+    "StaticEncoder",
     "TextEncoder",
     "TextSettings",
     "add_lora",
@@ -79,6 +81,7 @@ __getattr__ = facade(
         "PairScorer": "text_encoder",
         "Pooling": "encoder_config",
         "RopeScaling": "config",
+        "StaticEncoder": "static_encoder",
         "TextEncoder": "text_encoder",
         "TextSettings": "encoder_config",
         "add_lora": "lora",

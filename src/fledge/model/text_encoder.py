@@ -130,6 +130,15 @@ class TextEncoder:
         rows: list[list[float]] = self.vectors(texts).tolist()
         return rows
 
+    def token_ids(self, texts: Sequence[str], *, limit: int | None = None) -> list[list[int]]:
+        """Token ids of each text, special ones included; texts beyond ``limit`` lose their end."""
+        limit = min(limit or self.settings.max_tokens, self.settings.max_tokens)
+        found = [list(encoding.ids) for encoding in self._encode(texts, None)]
+        return [
+            ids if len(ids) <= limit else list(self._cut(self._prepared(text, None), limit).ids)
+            for ids, text in zip(found, texts, strict=True)
+        ]
+
     def _encode(self, texts: Sequence[str], prompt: str | None) -> list[tokenizers.Encoding]:
         prepared = [self._prepared(text, prompt) for text in texts]
         found: list[tokenizers.Encoding] = self._tokenizer.encode_batch(prepared)
@@ -144,8 +153,8 @@ class TextEncoder:
         text = text if name is None else self.settings.prompts[name] + text
         return text.lower() if self.settings.lowercase else text
 
-    def _cut(self, text: str) -> tokenizers.Encoding:
-        self._tokenizer.enable_truncation(self.settings.max_tokens)
+    def _cut(self, text: str, limit: int | None = None) -> tokenizers.Encoding:
+        self._tokenizer.enable_truncation(limit or self.settings.max_tokens)
         try:
             return self._tokenizer.encode(text)
         finally:
