@@ -50,6 +50,8 @@ OTHER_KINDS: dict[str, type[Config]] = {**KINDS, "index": IndexConfig}
 """Configs of commands, stages or not."""
 
 EMBED_KINDS: dict[str, type[Config]] = {"train": EmbedderConfig, "mine": MineConfig}
+"""Configs of the commands of ``fledge embed``."""
+
 STAGE_OF = {"sample": "samples"}
 """Commands of one stage that are not called as their stage."""
 
@@ -164,8 +166,13 @@ def _check_overrides(path: tuple[str, ...], words: list[str], overrides: object)
         apply_override(values, override)
     if path[0] == "index":
         values["input"] = ["docs"]
-    kind = DATA_KINDS[path[1]] if path[0] == "data" else OTHER_KINDS[STAGE_OF.get(path[0], path[0])]
-    parse_config(kind, values, " ".join(path))
+    parse_config(_kind_of(path), values, " ".join(path))
+
+
+def _kind_of(path: tuple[str, ...]) -> type[Config]:
+    """The config that ``--set`` of a command changes."""
+    below = {"data": DATA_KINDS, "embed": EMBED_KINDS}.get(path[0])
+    return OTHER_KINDS[STAGE_OF.get(path[0], path[0])] if below is None else below[path[1]]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -178,7 +185,7 @@ def test_keys_in_prose_exist(page: Path) -> None:
                 continue
             stage, _, name = key.partition(".")
             if not name:  # of a command that runs one stage
-                kinds = (*KINDS.values(), *DATA_KINDS.values())
+                kinds = (*OTHER_KINDS.values(), *DATA_KINDS.values(), *EMBED_KINDS.values())
                 assert any(_has(kind, key) for kind in kinds), f"{page.name}: {span}"
             else:
                 values: dict[str, object] = {}

@@ -25,8 +25,9 @@ class IndexConfig(Config):
     split: SplitConfig = SplitConfig()
     """How documents are cut into chunks."""
 
-    embedder: str = "none"
-    """What makes vectors of chunks; "none": found by words only."""
+    embedder: str = "bilingual"
+    """What makes vectors of chunks: "bilingual" (ships with fledge: English, Chinese), "minilm", a
+    folder, a URL; "none": found by words only."""
 
     store: str = "sqlite"
     """sqlite: one file.  lance: beyond 100,000 chunks.  postgresql://…: a server."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,9 +96,9 @@ def _encoder(folder: Path, name: str, measured: dict[str, float] | None) -> Inde
     values = read_json(file) if file.is_file() else {}
     if isinstance(values, dict) and values.get("model_type") == "model2vec":
         from fledge.index.embed.static import StaticEmbedder
+        from fledge.model.static_encoder import StaticEncoder
 
-        tables = importlib.import_module("fledge.model.static_encoder")
-        return StaticEmbedder(tables.StaticEncoder.load(folder), folder, name)
+        return StaticEmbedder(StaticEncoder.load(folder), folder, name)
     from fledge.index.embed.folder import FolderEmbedder
 
     return FolderEmbedder(folder, name, measured)

@@ -97,7 +97,7 @@ def _postgres(url: str, query: str, limits: Limits) -> Iterator[dict[str, Any]]:
         from psycopg.rows import dict_row
     except ImportError:
         raise InputError(
-            "reading PostgreSQL needs psycopg", remedy="pip install 'psycopg[binary]'"
+            "reading PostgreSQL needs psycopg", remedy="pip install 'fledge[postgres]'"
         ) from None
     parts = urlsplit(url)
     rest = {key: values[-1] for key, values in parse_qs(parts.query).items() if key not in KEYS}
