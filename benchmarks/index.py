@@ -105,10 +105,9 @@ def clustered(count: int, dimensions: int, drawn: np.random.Generator) -> NDArra
 
 def with_lance(rows: int, dimensions: int) -> None:
     """Build time, disk, p50 and recall of the Lance store with so many vectors."""
-    from fledge.index.store.lance.store import LanceStore
-
     from fledge.core.types import Document
     from fledge.index.chunk import Chunk
+    from fledge.index.store.lance.store import LanceStore
     from fledge.index.store.protocol import Entry
 
     drawn = np.random.default_rng(0)

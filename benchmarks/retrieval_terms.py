@@ -17,12 +17,13 @@ import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import opencc
 import zstandard
 
 from fledge.index import terms as rules
@@ -71,7 +72,8 @@ class Bm25:
         return [int(number) for number in order if scores[number] > 0]
 
 
-def _rows(path: Path) -> Iterator[Any]:
+def read_rows(path: Path) -> Iterator[Any]:
+    """The records of a compressed JSONL file."""
     with path.open("rb") as handle:
         stream = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(handle)
         for line in io.TextIOWrapper(stream, encoding="utf-8"):
@@ -91,14 +93,20 @@ def _task(name: str, pairs: Sequence[tuple[str, list[str]]]) -> Task:
 
 def tasks(data: Path) -> Iterator[Task]:
     """The public sets, each whole."""
-    xquad = list(_rows(data / "xquad_en_zh/xquad.jsonl.zst"))
+    xquad = list(read_rows(data / "xquad_en_zh/xquad.jsonl.zst"))
     for lang in ("en", "zh"):
         rows = [row for row in xquad if row["lang"].startswith(lang)]
         pairs = [(row["context"], [qa["question"] for qa in row["qas"]]) for row in rows]
         yield _task(f"xquad-{lang}", pairs)
-    drcd = [p for row in _rows(data / "drcd/dev.jsonl.zst") for p in row["paragraphs"]]
-    yield _task("drcd", [(p["context"], [qa["question"] for qa in p["qas"]]) for p in drcd])
-    cmrc = [row for part in ("dev", "trial") for row in _rows(data / f"cmrc2018/{part}.jsonl.zst")]
+    drcd = [p for row in read_rows(data / "drcd/dev.jsonl.zst") for p in row["paragraphs"]]
+    traditional = _task("drcd", [(p["context"], [q["question"] for q in p["qas"]]) for p in drcd])
+    yield traditional
+    simplify = opencc.OpenCC("t2s").convert
+    asked = [simplify(question) for question in traditional.questions]
+    yield replace(traditional, name="drcd, asked in Simplified", questions=asked)
+    cmrc = [
+        row for part in ("dev", "trial") for row in read_rows(data / f"cmrc2018/{part}.jsonl.zst")
+    ]
     yield _task(
         "cmrc2018", [(r["context_text"], [qa["query_text"] for qa in r["qas"]]) for r in cmrc]
     )

@@ -170,25 +170,35 @@ def many(folder: Path, count: int, version: int) -> None:
         (folder / f"{at:04}.txt").write_text(text)
 
 
-def kill_builds(folder: Path, out: Path, times: int, capsys: Any) -> None:
+def started(words: list[str]) -> subprocess.Popen[bytes]:
+    """A process of fledge that prints nothing."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fledge", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def kill_builds(folder: Path, out: Path, times: int, count: int, capsys: Any) -> None:
     """Kill builds and updates at random moments; each leaves whole documents, the last all."""
     import random
 
     from fledge.index.store.opening import holds_store, open_store
 
-    drawn, count, killed = random.Random(3), 150, 0
+    drawn, killed = random.Random(3), 0
+    many(folder, count, 0)
+    begun = time.monotonic()
+    spare = out.with_name("spare")
+    words = ["index", "build", "--input", str(folder), "--out", str(spare), "--embedder", "none"]
+    assert started(words).wait() == 0
+    seconds = time.monotonic() - begun
     for turn in range(times):
-        if turn % 3 == 0:
-            many(folder, count, turn)  # everything changes
+        many(folder, count, turn + 1)  # everything changes
         words = ["index", "build", "--input", str(folder), "--out", str(out), "--embedder", "none"]
         if turn % 2 and (out / "manifest.json").exists():
             words = ["index", "update", str(out)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fledge", *words],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(drawn.uniform(0.2, 2.5))
+        process = started(words)
+        time.sleep(drawn.uniform(0.3, 0.95) * seconds)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -9
         if not holds_store(out):
@@ -218,7 +228,7 @@ def kill_builds(folder: Path, out: Path, times: int, capsys: Any) -> None:
 def test_killed_builds_go_on(tmp_path: Path, files: Path, capsys: Any) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
-    kill_builds(folder, tmp_path / "index", 3, capsys)
+    kill_builds(folder, tmp_path / "index", 3, 150, capsys)
 
 
 @pytest.mark.slow
@@ -226,7 +236,7 @@ def test_killed_builds_go_on(tmp_path: Path, files: Path, capsys: Any) -> None:
 def test_thirty_killed_builds_go_on(tmp_path: Path, files: Path, capsys: Any) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
-    kill_builds(folder, tmp_path / "index", 30, capsys)
+    kill_builds(folder, tmp_path / "index", 30, 500, capsys)  # enough for several processes
 
 
 def test_control_c_keeps_what_is_done(tmp_path: Path, files: Path) -> None:

@@ -160,21 +160,13 @@ def _filter(where: str | None) -> Filter | None:
 
 
 def _search(folder: Path, query: str, count: int, where: Filter | None) -> tuple[Passage, ...]:
-    from fledge.index.embed import open_embedder
-    from fledge.index.store.opening import open_store
+    from fledge.rag.grounding import opened
     from fledge.rag.passage import Query
     from fledge.rag.retrieval_config import RetrievalConfig
-    from fledge.rag.retrieve import Retriever
 
-    store = open_store(folder)
-    embedder = open_embedder(store.settings()["embedder"]["spec"])
-    try:
-        retriever = Retriever(RetrievalConfig(k=count), embedder=embedder)
-        with store.snapshot() as snapshot:
-            return retriever.retrieve(snapshot, Query(text=query, where=where)).passages
-    finally:
-        embedder.close()
-        store.close()
+    with opened(folder) as grounding, grounding.store.snapshot() as snapshot:
+        retriever = grounding.retriever(RetrievalConfig(k=count))
+        return retriever.retrieve(snapshot, Query(text=query, where=where)).passages
 
 
 def _hit(rank: int, passage: Passage) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import multiprocessing as mp
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from fledge.core.errors import FledgeError
@@ -160,7 +162,7 @@ class _Pool(Generic[TaskT, ResultT]):
         place = Place(self._context.RawValue("i", -1), self._context.RawValue("d", 0.0))
         process = self._context.Process(target=_serve, args=(self._work, theirs, place))
         process.daemon = True
-        with _no_interrupts():
+        with _no_interrupts(), _without_main(self._work):
             process.start()
         theirs.close()
         worker = _Worker(process, ours, place, job)
@@ -233,6 +235,22 @@ def _no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_main(work: Callable[..., Any]) -> Iterator[None]:
+    """Processes started in the block do not run the caller's script again, but to get ``work``.
+
+    A script that reads documents at its top level, as examples do, would start processes without
+    end.
+    """
+    main = sys.modules["__main__"]
+    if work.__module__ != "__main__":
+        sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _serve(work: Work[TaskT, ResultT], pipe: Connection, place: Place) -> None:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
@@ -72,6 +77,42 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = Cached(rest, tmp_path / "kept.sqlite", told).embed(TEXTS + TEXTS)
     assert sum(map(len, rest.calls)) == SLICE
     assert np.array_equal(whole[: len(TEXTS)], Recording().embed(TEXTS))
+
+
+MANY = [f"text {n}" for n in range(40 * SLICE)]
+
+
+class Slow(Recording):
+    """Tells of each slice that it is asked for, and then takes its time."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = super().embed(texts)
+        print("slice", flush=True)
+        time.sleep(0.02)
+        return vectors
+
+
+def test_a_kill_loses_no_slice_that_was_done(tmp_path: Path) -> None:
+    path = tmp_path / "kept.sqlite"
+    code = (
+        "from pathlib import Path; from test_cached_embedder import MANY, Cached, Slow\n"
+        f"Cached(Slow(), Path({str(path)!r})).embed(MANY)"
+    )
+    here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, **here}
+    )
+    assert process.stdout is not None
+    for _ in range(4):  # when the fourth slice begins, three are kept
+        assert process.stdout.readline() == b"slice\n"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    again = Recording()
+    Cached(again, path).embed(MANY)
+    kept = len(MANY) - sum(map(len, again.calls))
+    assert kept >= 3 * SLICE
+    assert kept % SLICE == 0
 
 
 def test_long_work_is_shown_and_short_work_is_not(tmp_path: Path) -> None:

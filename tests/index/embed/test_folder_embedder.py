@@ -14,7 +14,7 @@ from encoders import small_folder
 
 from fledge.core.errors import InputError
 from fledge.index.embed import folder as folder_module
-from fledge.index.embed.folder import BATCH_ROWS, BATCH_TOKENS, FolderEmbedder, batches
+from fledge.index.embed.folder import FolderEmbedder, batches
 from fledge.index.embed.numpy_encoder import NumpyEncoder
 from fledge.index.embed.opening import open_embedder
 from fledge.index.embed.revision import folder_revision
@@ -114,13 +114,12 @@ def test_prompts_tell_queries_and_passages_apart(tmp_path: Path) -> None:
 
 def test_batches_hold_texts_of_like_length_and_are_bounded() -> None:
     lengths = [int(n) for n in np.random.default_rng(0).integers(1, 256, 1000)]
-    rows = list(batches(lengths))
+    rows = list(batches(lengths, 2048))
     assert sorted(number for batch in rows for number in batch) == list(range(1000))
-    assert all(len(batch) <= BATCH_ROWS for batch in rows)
-    assert all(lengths[batch[0]] * len(batch) <= BATCH_TOKENS for batch in rows)
+    assert all(lengths[batch[0]] * len(batch) <= 2048 for batch in rows)
     padded = sum(lengths[batch[0]] * len(batch) for batch in rows)
     assert padded < 1.1 * sum(lengths)
-    assert list(batches([BATCH_TOKENS * 2])) == [[0]]
+    assert list(batches([3000], 2048)) == [[0]]
 
 
 def test_minilm_is_not_trusted_with_chinese(minilm: Path) -> None:

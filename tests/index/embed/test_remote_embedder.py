@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fledge.core.errors import FledgeError
+from fledge.core.errors import FledgeError, InputError
 from fledge.index.embed.remote import BATCH, BATCH_CHARACTERS, TRIES, RemoteEmbedder
 
 Handler = Callable[[list[str]], httpx.Response]
@@ -122,6 +122,13 @@ def test_a_wrong_key_is_refused_at_once_and_never_shown() -> None:
     assert "secret-key" not in str(raised.value)
     assert server.waits == []
     assert server.requests[-1].headers["authorization"] == "Bearer secret-key"
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@host/v1", "http://host/v1?key=secret"])
+def test_a_key_in_the_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(InputError, match="--api-key-file") as raised:
+        Server().open(url)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -132,6 +133,8 @@ HOSTILE_MARKDOWN = {
     "tables": "|" * 200_000 + "\n" + "|-" * 100_000,
     "front": "---\n" + "a: b\n" * 100_000,
     "blank": " \t" * 100_000 + "x",
+    "heading": "# " + " " * 200_000 + "x",
+    "spaces": ("x" + " " * 50_000) * 4,
     "code": "f(" * 4_000 + ")" * 4_000 + ";",
     "equals": "a=" * 50_000,
 }
@@ -148,6 +151,14 @@ def test_hostile_markdown_takes_no_time(name: str) -> None:
 def test_spaces_nobody_sees_and_scripts_are_only_text() -> None:
     text = "A<script>alert(1)</script> [x](javascript:alert(1)) \u202eabc\u200b."
     assert load_one("a.md", text.encode()).document.text == text
+
+
+@pytest.mark.timeout(20)
+def test_a_pdf_of_nothing_but_beginnings_takes_no_time() -> None:
+    for trick in (b"BT " * 300_000, b"1 0 obj " * 100_000, b"(" * 300_000, b"1 " * 300_000 + b"R"):
+        head = b"%PDF-1.7\n1 0 obj\n<< /Length " + str(len(trick)).encode() + b" >>\nstream\n"
+        load("a.pdf", head + trick + b"\nendstream\nendobj\n%%EOF\n")
+        load("a.pdf", b"%PDF-1.7\n1 0 obj\n" + trick + b"\nendobj\n%%EOF\n")
 
 
 @pytest.fixture
@@ -186,6 +197,17 @@ def test_documents_come_in_order_whatever_is_done_first() -> None:
     parsed = list(parse_all(sources, LoadConfig(workers=2)))
     assert [one.source.name for one in parsed] == names
     assert all(isinstance(item, Loaded) for one in parsed for item in one.items)
+
+
+def test_a_script_needs_no_guard_around_its_main_part(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(WHOLE["a.pdf"])
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from fledge.index.load import read\n"
+        f"print([len(item.document.text) for item in read([{str(tmp_path / 'a.pdf')!r}])])\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"[{len(chr(10).join(PARTS)) + 5}]\n", "")
 
 
 def resident_bytes() -> int:

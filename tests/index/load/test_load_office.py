@@ -135,6 +135,12 @@ def test_broken_office_files_are_refused_whole() -> None:
     assert refusal("a.xlsx", bad).reason == "broken"
 
 
+def test_parts_may_be_named_with_the_slashes_of_windows() -> None:
+    with zipfile.ZipFile(BytesIO(docx(p("Deck", style="Kop1")))) as archive:
+        parts = {name.replace("/", "\\"): archive.read(name) for name in archive.namelist()}
+    assert load_one("a.docx", zipped(parts)).document.text == "# Deck"
+
+
 def test_encrypted_and_old_files_are_told_apart() -> None:
     assert refusal("a.docx", OLE + "EncryptedPackage".encode("utf-16-le")).reason == "encrypted"
     assert refusal("a.docx", OLE + b"\0" * 600).reason == "unsupported"

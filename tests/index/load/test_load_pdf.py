@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -34,6 +35,26 @@ def test_chinese_lines_join_without_blanks() -> None:
     loaded = load_one("a.pdf", pdf([lines]))
     assert loaded.document.text == CHINESE
     assert loaded.document.lang == "zh-Hant"
+
+
+def column(texts: list[str], left: float = 72.0) -> list[Line]:
+    return [(left, 700.0 - 14 * number, text) for number, text in enumerate(texts)]
+
+
+def test_ragged_lines_join_where_the_next_word_did_not_fit() -> None:
+    prose = ["The deck is closed", "nevertheless to all", "who come on foot or", "with horses."]
+    assert load_one("a.pdf", pdf([column(prose)])).document.text == " ".join(prose)
+    listed = ["Iron", "Stone from the hills", "Oak", "Rope", "Paint"]
+    assert load_one("a.pdf", pdf([column(listed)])).document.text == "\n".join(listed)
+
+
+def test_a_sentence_runs_on_in_the_next_column() -> None:
+    first = column(["Each of the cables is", "looked at by two of the"])
+    second = column(["masons. In the spring", "it is painted."], left=320)
+    text = load_one("a.pdf", pdf([first + second])).document.text
+    assert (
+        text == "Each of the cables is looked at by two of the masons. In the spring it is painted."
+    )
 
 
 def test_short_lines_gaps_and_other_sizes_stay_apart() -> None:
@@ -207,6 +228,19 @@ def test_what_cannot_be_read_whole_is_refused_with_the_reason() -> None:
         b"/Length 128 /P -44 /O (" + b"o" * 32 + b") /U (" + b"u" * 32 + b") >> /ID [(a) (a)]",
     )
     assert refusal("a.pdf", locked).reason == "encrypted"
+
+
+def test_a_stream_that_was_flushed_but_not_finished_is_whole() -> None:
+    whole = pdf([paragraph(BRIDGE)])
+    start = whole.index(b"stream\n", whole.index(b"11 0 obj")) + 7
+    content = whole[start : whole.index(b"\nendstream", start)]
+    packer = zlib.compressobj()
+    packed = packer.compress(content) + packer.flush(zlib.Z_SYNC_FLUSH)
+    head = f"/Length {len(content)} >>".encode()
+    flushed = whole.replace(head, f"/Length {len(packed)} /Filter /FlateDecode >>".encode())
+    flushed = flushed.replace(content, packed)
+    assert load_one("a.pdf", flushed).document.text == BRIDGE
+    assert refusal("a.pdf", flushed.replace(packed, packed[:-4])).reason == "damaged"
 
 
 def test_a_damaged_stream_is_read_when_that_is_asked_for() -> None:

@@ -239,11 +239,13 @@ def test_json_is_one_document_or_many() -> None:
 
 def test_parquet_rows_are_documents(tmp_path: Path) -> None:
     path = tmp_path / "part-0.parquet"
-    rows = [{"id": "p1", "text": "one", "lang": "en", "metadata": '{"words": 1}'}]
+    url = "https://a.example/page"
+    rows = [{"id": "p1", "text": "one", "url": url, "lang": "en", "metadata": '{"words": 1}'}]
     pq.write_table(pa.Table.from_pylist(rows), path)
     loaded = load_one("p.parquet", path)
     assert loaded.document.id == "p.parquet#p1"
     assert loaded.document.metadata["words"] == 1
+    assert loaded.path == loaded.document.url == url
     assert refusal("p.parquet", path.read_bytes()[:-20]).reason in ("damaged", "broken")
 
 

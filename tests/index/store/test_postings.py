@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
+from fledge.core.types import Document
+from fledge.index.chunk import Chunk
+from fledge.index.store.protocol import Entry
 from fledge.index.store.sqlite.postings import SPAN, build_segment, to_merge
+from fledge.index.store.sqlite.store import SqliteStore
 
 
 @pytest.mark.parametrize("kind", ["ones", "batches", "after a build", "mixed"])
@@ -45,3 +50,25 @@ def test_a_segment_counts_and_sums() -> None:
     assert again.checksums.tolist() == [segment.checksums[0], segment.checksums[2]]
     assert build_segment([]).rows == []
     assert build_segment([["x"] * 70_000]).lengths.tolist() == [SPAN - 1]
+
+
+def test_a_document_of_more_slots_than_a_segment(tmp_path: Path) -> None:
+    count = SPAN + 5000
+    entry = Entry(
+        document=Document(id="large", text="abcdefgh" * count),
+        path="large",
+        kind="plain",
+        fingerprint="",
+        chunks=tuple(Chunk(start=8 * at, end=8 * at + 8) for at in range(count)),
+        terms=tuple((f"w{at % 1000}",) for at in range(count)),
+    )
+    store = SqliteStore.create(tmp_path, {})
+    for change in (lambda: store.commit([entry]), lambda: store.commit([entry]), store.compact):
+        change()
+        assert store.verify() == []
+        with store.snapshot() as snapshot:
+            hits = snapshot.matching(["w7"], 1000)
+            assert len(hits) == sum(at % 1000 == 7 for at in range(count))
+            places = [seen.span.start // 8 for seen in snapshot.chunks([h.chunk for h in hits])]
+            assert all(place % 1000 == 7 for place in places)
+    store.close()

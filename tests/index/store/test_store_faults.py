@@ -12,13 +12,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from store_child import check, version
 from store_samples import entry
 
 from fledge.core.errors import FledgeError, InputError
-from fledge.index.store.opening import open_store
+from fledge.core.files import write_json
+from fledge.index.store.opening import create_store, open_store
 from fledge.index.store.sqlite.store import SqliteStore
 
 CHILD = Path(__file__).with_name("store_child.py")
@@ -74,6 +76,31 @@ def test_a_killed_writer_loses_nothing(tmp_path: Path) -> None:
 def test_thirty_kills(tmp_path: Path) -> None:
     SqliteStore.create(tmp_path, {}).close()
     kill_and_check(tmp_path, 30, seed=2)
+
+
+@pytest.fixture(params=["lance", "postgres"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder whose index lies in another kind of store."""
+    kind = request.param
+    if kind == "postgres":
+        kind = f"{request.getfixturevalue('postgres')}#f_{uuid4().hex}"
+    else:
+        pytest.importorskip("lancedb", reason="needs the extra lance")
+    write_json(tmp_path / "manifest.json", {"store": kind})
+    create_store(tmp_path, kind, {}).close()
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_other_stores_lose_nothing_either(elsewhere: Path) -> None:
+    kill_and_check(elsewhere, 10, seed=4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_other_stores_take_a_crowd(elsewhere: Path) -> None:
+    crowd(elsewhere, 30, 10)
 
 
 def crowd(folder: Path, commits: int, seconds: float) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 import numpy as np
 
-from fledge.core.errors import FledgeError
+from fledge.core.errors import FledgeError, InputError
 from fledge.core.files import value_digest
 from fledge.index.embed.protocol import Vectors
 
@@ -30,8 +30,8 @@ class RemoteEmbedder:
     """Asks ``url``, which ends in ``/v1``; ``#name`` after it names the model.
 
     Without a name the first model that the server lists is taken.  What the server is told is the
-    texts; the key is sent as a bearer token and appears in no message.  ``transport`` replaces
-    the network, ``sleep`` the clock, in tests.
+    texts; the key is sent as a bearer token and appears in no message.  Raises InputError for a
+    URL with a key in it.  ``transport`` replaces the network, ``sleep`` the clock, in tests.
     """
 
     languages: tuple[str, ...] = ()
@@ -45,6 +45,12 @@ class RemoteEmbedder:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = urlsplit(url)
+        if parts.username or parts.password or parts.query:
+            raise InputError(
+                f"the URL of {parts.hostname} holds a key, a name or a query, which an index "
+                "would keep",
+                remedy="give http(s)://host/v1#model, and the key with --api-key-file",
+            )
         self.url = urlunsplit(parts._replace(fragment="")).rstrip("/")
         self._sleep = sleep
         self._client = httpx.Client(

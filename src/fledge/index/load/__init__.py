@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fledge.core.lazy import facade
 
 if TYPE_CHECKING:
+    from fledge.index.load.config import Limits as Limits
     from fledge.index.load.config import LoadConfig as LoadConfig
     from fledge.index.load.discovery import discover as discover
     from fledge.index.load.marking import highlight as highlight
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fledge.index.load.source import owner as owner
 
 __all__ = [
+    "Limits",
     "LoadConfig",
     "Parsed",
     "Source",
@@ -36,6 +38,7 @@ __all__ = [
 __getattr__ = facade(
     __name__,
     {
+        "Limits": "config",
         "LoadConfig": "config",
         "Parsed": "source",
         "Source": "source",

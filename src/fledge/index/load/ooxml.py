@@ -37,7 +37,8 @@ class Package:
             self._archive = zipfile.ZipFile(blob.open())
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
             raise Refused("broken", str(error)) from None
-        self._names = {name.lower(): name for name in self._archive.namelist()}
+        names = self._archive.namelist()
+        self._names = {name.lower().replace("\\", "/"): name for name in names}
         self._budget = budget
 
     def __enter__(self) -> Self:

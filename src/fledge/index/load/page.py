@@ -14,7 +14,6 @@ from fledge.index.load.blob import Blob, Budget, Refused, too_large
 from fledge.index.load.pen import Written, one_line, settle
 
 _CUT_TAG = re.compile(r"<[A-Za-z!/][^<>]{0,2000}\Z")
-_BLANKS = re.compile(r"[ \t]+$", re.MULTILINE)
 _GAPS = re.compile(r"\n{3,}")
 _UNSEEN = ("script", "style", "template", "head", "noscript", "iframe", "svg", "object")
 _BLOCKS = (
@@ -90,4 +89,5 @@ def _drop(node: Any) -> None:
 
 
 def _tidied(text: str) -> str:
-    return _GAPS.sub("\n\n", _BLANKS.sub("", settle(text))).strip()
+    lines = (line.rstrip(" \t") for line in settle(text).split("\n"))
+    return _GAPS.sub("\n\n", "\n".join(lines)).strip()

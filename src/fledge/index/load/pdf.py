@@ -7,7 +7,6 @@ the program that wrote it had one.
 from __future__ import annotations
 
 import ctypes
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +17,8 @@ from fledge.index.load.pdf_lines import Char, Rectangle, set_page
 from fledge.index.load.pen import Pen, Written
 from fledge.index.loaded import Box
 
+_BLANKS = " \r\n\t"
+_HYPHENS = (0x2, 0x2D, 0xAD, 0x2010, 0xFFFE)
 PASSWORD_ERROR = 4
 """FPDF_ERR_PASSWORD of PDFium's fpdfview.h."""
 
@@ -31,7 +32,7 @@ def read_pdf(blob: Blob, budget: Budget) -> Written:
     if damage:
         raise Refused(*damage)
     try:
-        document = pypdfium2.PdfDocument(io.BytesIO(data))
+        document = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
         if error.err_code == PASSWORD_ERROR:
             raise Refused("encrypted", "it asks for a password") from None
@@ -104,23 +105,22 @@ def _write_page(document: Any, number: int, pen: Pen, *, boxes: bool) -> bool:
 
 
 def _characters(raw: Any, upright: _Upright) -> Iterator[Char]:
-    """The characters of a page with their boxes; those PDFium adds (blanks, breaks) have none."""
+    """The characters of a page with their boxes; blanks and breaks, which words never hold, have
+    none."""
     import pypdfium2.raw as pdfium
 
+    code_at, box_at = pdfium.FPDFText_GetUnicode, pdfium.FPDFText_GetLooseCharBox
     rectangle = pdfium.FS_RECTF()
     reference = ctypes.byref(rectangle)
     for index in range(pdfium.FPDFText_CountChars(raw)):
-        code = pdfium.FPDFText_GetUnicode(raw, index)
-        hyphen = pdfium.FPDFText_IsHyphen(raw, index) == 1
-        drawn = pdfium.FPDFText_IsGenerated(raw, index) != 1
-        if drawn and not pdfium.FPDFText_GetLooseCharBox(raw, index, reference):
-            drawn = False
-        box = (
-            upright.turn((rectangle.left, rectangle.bottom, rectangle.right, rectangle.top))
-            if drawn
-            else None
-        )
-        yield Char(chr(code) if 0 < code < 0x110000 else "", box, hyphen)
+        code = code_at(raw, index)
+        text = chr(code) if 0 < code < 0x110000 else ""
+        if not text or text in _BLANKS or not box_at(raw, index, reference):
+            yield Char(text, None)
+            continue
+        drawn = (rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
+        hyphen = code in _HYPHENS and pdfium.FPDFText_IsHyphen(raw, index) == 1
+        yield Char(text, upright.turn(drawn), hyphen)
 
 
 class _Upright:
@@ -131,8 +131,12 @@ class _Upright:
         self._left, self._bottom = left, bottom
         self._width, self._height = right - left, top - bottom
         self._angle = angle
+        self._plain = angle == 0 and left == bottom == 0
 
     def turn(self, box: Rectangle) -> Rectangle:
+        """A box in user space, as it stands on the page."""
+        if self._plain:
+            return box
         left, bottom = box[0] - self._left, box[1] - self._bottom
         right, top = box[2] - self._left, box[3] - self._bottom
         width, height = self._width, self._height

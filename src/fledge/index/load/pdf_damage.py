@@ -29,7 +29,8 @@ _FILTERS = (
     b"JPXDecode", b"Crypt",
 )  # fmt: skip
 _REFERENCE = re.compile(rb"(?<![0-9])(\d{1,10})[\x00\t\n\x0c\r ]+\d{1,5}[\x00\t\n\x0c\r ]+R\b")
-_SHOWS = re.compile(rb"\bBT\b.*?\b(?:Tj|TJ)\b", re.DOTALL)
+_BEGINS = re.compile(rb"\bBT\b")
+_SHOWS = re.compile(rb"\bT[jJ]\b")
 _LONGEST_HEAD = 100_000
 """Bytes of an object's dictionary that are still checked for slips."""
 
@@ -136,21 +137,38 @@ def _note(head: bytes, content: bytes, number: int, seen: _Seen) -> None:
     """Keep what the stream of an object says about it and others."""
     if b"/ObjStm" in head:
         _note_meant(content, seen)
-    elif b"/Type" not in head and b"/Subtype" not in head and _SHOWS.search(content):
-        seen.showing.add(number)
+    elif b"/Type" not in head and b"/Subtype" not in head:
+        begins = _BEGINS.search(content)
+        if begins and _SHOWS.search(content, begins.end()):
+            seen.showing.add(number)
 
 
 def _unpack(data: bytes, start: int, budget: Budget) -> tuple[str, int, bytes]:
     """(what is wrong with the zlib stream at ``start``, where it ends, what it holds)"""
+    problem = "its stream ends too early"
     try:
         end, content = _inflate(zlib.decompressobj(), data, start, budget)
-        return ("" if end >= 0 else "its stream ends too early"), end, content
+        if end >= 0:
+            return "", end, content
     except zlib.error as error:
-        if "data check" not in str(error):
-            return f"its stream: {error}", start, b""
+        problem = f"its stream: {error}"
+    if "data check" not in problem:
+        flushed = _flushed(data, start, budget)
+        return ("" if flushed else problem), start, flushed
     end, content = _inflate(zlib.decompressobj(-15), data, start + 2, budget)
     unsummed = data[end : end + 11].lstrip().startswith(b"endstream")  # some writers leave it out
     return ("" if unsummed else "the check sum of its stream is wrong"), end, content
+
+
+def _flushed(data: bytes, start: int, budget: Budget) -> bytes:
+    """What a stream holds that Acrobat flushed but did not finish: nothing of it is missing."""
+    packed = data[start : max(data.find(b"endstream", start), start)].rstrip(b"\r\n")
+    if not packed.endswith(b"\x00\x00\xff\xff"):
+        return b""
+    try:
+        return zlib.decompressobj().decompress(packed, budget.config.limits.file_bytes)
+    except zlib.error:
+        return b""
 
 
 def _inflate(

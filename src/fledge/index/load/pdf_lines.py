@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from fledge.index.load.pen import settle
 
@@ -39,8 +39,11 @@ _SOFT = ("\x02", "\ufffe")
 
 _HYPHENS = ("-", "\u00ad", "\u2010")
 
-FULL = 0.12
-"""Share of a column's width that a full line may leave free at its end."""
+RAGGED = 0.35
+"""Share of a column's width that a line may leave free at its end and still run on."""
+
+CLOSE = 0.15
+"""The same for a line whose sentence goes on in small letters."""
 
 LEADING = 0.6
 """Gap between lines, in line heights, from which a paragraph ends."""
@@ -81,14 +84,14 @@ class _Line:
 def set_page(characters: Sequence[Char]) -> tuple[str, list[Word]]:
     """(text of a page, its words in order); the text neither begins nor ends with a blank."""
     lines = _lines(characters)
-    rights = _column_ends(lines)
+    full = _full_lines(lines)
     parts: list[str] = []
     words: list[Word] = []
     length = 0
     for number, line in enumerate(lines):
         if number:
             before = lines[number - 1]
-            joint = _joint(before, line, rights[number - 1])
+            joint = _joint(before, line, full=full[number - 1])
             if joint == "" and before.hyphen:
                 length -= _drop_hyphen(parts, words)
             parts.append(joint)
@@ -184,35 +187,68 @@ def _word(text: str) -> str:
     return "".join(settle(text).split())
 
 
-def _column_ends(lines: Sequence[_Line]) -> list[float]:
-    """For each line, how far to the right the lines of its column go."""
-    ends = []
-    for line in lines:
-        near = 4 * line.height
-        column = [other.right for other in lines if abs(other.left - line.left) <= near]
-        ends.append(max(column))
-    return ends
+def _full_lines(lines: Sequence[_Line]) -> list[bool]:
+    """For each line, whether it ends where it does because the next word did not fit.
+
+    Lines that stand one below the other are a column; where fewer than half of them are full they
+    are a list, whose longest line only seems to be full.
+    """
+    full: list[bool] = []
+    begin = 0
+    for number in range(1, len(lines) + 1):
+        if number < len(lines):
+            line = lines[number]
+            near = abs(line.left - lines[begin].left) <= 4 * line.height
+            if near and _step(lines[number - 1], line) == "next":
+                continue
+        column = lines[begin:number]
+        end = max(line.right for line in column)
+        following = [*column[1:], lines[number] if number < len(lines) else None]
+        found = [_is_full(line, after, end) for line, after in zip(column, following, strict=True)]
+        runs = 2 * sum(found[:-1]) >= len(column) - 1
+        full += [one and runs for one in found]
+        begin = number
+    return full
 
 
-def _joint(before: _Line, line: _Line, column_end: float) -> str:
-    """What stands between two lines: "\\n\\n", "\\n", " " or nothing."""
+def _step(before: _Line, line: _Line) -> Literal["next", "apart", "elsewhere"]:
+    """How a line stands to the one before: below it, further below or of another size, or not."""
     height = max(before.height, line.height)
     gap = before.bottom - line.top
-    elsewhere = gap < -0.8 * height  # the next column
-    apart = gap > LEADING * height or abs(before.height - line.height) > 0.15 * height
-    free = column_end - before.right
-    full = free <= FULL * (column_end - before.left) and not _is_entry(before)
-    last = before.words[-1][0]
-    if elsewhere:
-        goes_on = full and not last.endswith(_TERMINAL)
-        return _seam(before, line) if goes_on and not apart else "\n\n"
-    if apart:
+    if gap < -0.8 * height:
+        return "elsewhere"  # the next column
+    resized = abs(before.height - line.height) > 0.15 * height
+    return "apart" if gap > LEADING * height or resized else "next"
+
+
+def _joint(before: _Line, line: _Line, *, full: bool) -> str:
+    """What stands between two lines: "\\n\\n", "\\n", " " or nothing."""
+    step = _step(before, line)
+    if step == "elsewhere":
+        goes_on = full and not before.words[-1][0].endswith(_TERMINAL)
+        same = abs(before.height - line.height) <= 0.15 * before.height
+        return _seam(before, line) if goes_on and same else "\n\n"
+    if step == "apart":
         return "\n\n"
+    height = max(before.height, line.height)
     deepest = 3 * height if _ITEM.match(before.words[0][0]) else 0.5 * height
     aligned = -4 * height <= line.left - before.left <= deepest
     if full and aligned and not _ITEM.match(line.words[0][0]):
         return _seam(before, line)
     return "\n"
+
+
+def _is_full(line: _Line, after: _Line | None, column_end: float) -> bool:
+    if after is None or line.hyphen:
+        return line.hyphen
+    if _is_entry(line):
+        return False
+    text, box, _ = after.words[0]
+    wide = (box[2] - box[0]) / (len(text) if _HAN.match(text) else 1)
+    blank = 0.2 * line.height
+    free, width = column_end - line.right, column_end - line.left
+    goes_on = text[0].islower() and not line.words[-1][0].endswith(_TERMINAL)
+    return (free <= RAGGED * width and free < wide + blank) or (goes_on and free <= CLOSE * width)
 
 
 def _is_entry(line: _Line) -> bool:

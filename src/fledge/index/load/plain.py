@@ -85,6 +85,7 @@ def first_heading(text: str) -> str:
     """The first heading of a Markdown text (``# …`` or underlined), or ""."""
     fence = before = ""
     for line in text.split("\n", 2000)[:2000]:
+        line = line[:1000]  # the patterns are quadratic in blanks
         if found := _FENCE.match(line):
             fence = "" if fence and line.strip().startswith(fence) else fence or found[1]
         elif not fence:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fledge.core.errors import InputError
@@ -17,6 +18,7 @@ from fledge.index.load.blob import Blob, Budget, Refused, too_large
 from fledge.index.load.page import page_text
 from fledge.index.load.pen import Pen, Written, finish, one_line, settle
 from fledge.index.load.plain import text_of
+from fledge.index.load.source import shown
 from fledge.index.loaded import Loaded, Unreadable
 
 ID_KEYS = ("id", "_id", "uuid", "key", "slug", "url")
@@ -115,11 +117,10 @@ def read_record(row: Any, blob: Blob, name: str, budget: Budget) -> Loaded | Unr
 
 
 def _whole(blob: Blob, written: Written, url: str) -> Loaded:
-    named = Blob(
-        id=blob.id, path=blob.path, name=blob.name, content=b"", url=url or blob.url,
-        modified=blob.modified, depth=blob.depth,
-    )  # fmt: skip
-    return finish(named, written, "json")
+    """The document of a record; people know it by its URL when it has one."""
+    if url.startswith(("http://", "https://")):
+        blob = replace(blob, path=shown(url), url=shown(url))
+    return finish(blob, written, "json")
 
 
 def _has_text(row: Any, keys: bool) -> bool:

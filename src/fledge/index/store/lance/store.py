@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ class LanceStore:
         yield LanceSnapshot(table, self._size, _behind)
 
     def compact(self) -> None:
-        from lancedb.index import BTree, HnswSq
+        from lancedb.index import BTree, IvfSq
 
         with self._lock, _written(self.folder):
             table = self._table
@@ -126,8 +127,13 @@ class LanceStore:
             for column in _SCALARS:
                 if column not in indexed:
                     table.create_index(column, config=BTree())
-            if "vector" not in indexed and _behind(table):
-                table.create_index("vector", config=HnswSq(distance_type="dot"))
+            count = _behind(table)
+            if "vector" not in indexed and count:
+                # A quarter of the processor time of IVF_HNSW_SQ, and as good at this size.
+                partitions = IvfSq(
+                    distance_type="dot", num_partitions=isqrt(count), max_iterations=20
+                )
+                table.create_index("vector", config=partitions)
 
     def verify(self) -> list[str]:
         from fledge.index.store.lance.verify import problems
