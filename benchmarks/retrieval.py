@@ -209,18 +209,19 @@ CORPORA: dict[str, Callable[[], Corpus]] = {
 }  # fmt: skip
 
 
-def built(name: str, corpus: Corpus, spec: str, out: Path, size: int) -> Path:
-    """The index of a corpus; made once."""
+def built(
+    name: str, corpus: Corpus, spec: str, out: Path, size: int, outer: int | None = None
+) -> Path:
+    """The index of a corpus; made once.  ``outer``: tokens of larger chunks around the chunks."""
     texts = out / "texts" / name
     for path, text in corpus.files.items():
         file = texts / path
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8", newline="")
-    folder = out / f"{name}-{spec.replace('/', '_')}-{size}"
-    config = IndexConfig.model_validate(
-        {"input": [str(texts)], "embedder": spec, "split": {"size": size}}
-    )
+    folder = out / f"{name}-{spec.replace('/', '_')}-{size}{'-hierarchical' if outer else ''}"
+    cut = {"strategy": "hierarchical", "sizes": [outer, size]} if outer else {"size": size}
+    config = IndexConfig.model_validate({"input": [str(texts)], "embedder": spec, "split": cut})
     embedder = open_embedder(spec)
     try:
         report = build_index(config, folder, embedder)
@@ -434,17 +435,18 @@ def exactness(asked: argparse.Namespace, spec: str) -> list[dict[str, Any]]:
     """Answers by all strategies without a model over all sets; every citation is compared."""
     names = [n for n, one in STRATEGIES.items() if not one.model]
     names = [n for n in names if spec != "none" or not STRATEGIES[n].embedder]
-    names = [n for n in names if not STRATEGIES[n].hierarchical]
     told: list[dict[str, Any]] = []
     shown = exact = answered = 0
     for name in (n for n in asked.corpus if n != "cranfield"):
         corpus = CORPORA[name]()
         each = max(1, asked.answers // (2 * len(names) * len(corpus.sets)) + 1)
-        with opened(built(name, corpus, spec, asked.out, 200)) as ground:
-            for strategy_name in names:
-                config = config_of(strategy(strategy_name), k=5, window=2)
-                answerer = ground.answerer(config, AnswerConfig(threshold=0.0))
-                with ground.store.snapshot() as snapshot:
+        for outer in (None, 800):
+            group = [n for n in names if STRATEGIES[n].hierarchical == bool(outer)]
+            folder = built(name, corpus, spec, asked.out, 200, outer)
+            with opened(folder) as ground, ground.store.snapshot() as snapshot:
+                for strategy_name in group:
+                    config = config_of(strategy(strategy_name), k=5, window=2)
+                    answerer = ground.answerer(config, AnswerConfig(threshold=0.0))
                     for set_name, questions in corpus.sets.items():
                         labels = [one.label for one in questions[:each]]
                         found = measure(answerer, snapshot, labels)

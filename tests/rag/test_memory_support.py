@@ -18,6 +18,7 @@ from fledge.rag.evidence import Seen, measure
 from fledge.rag.memory import BufferMemory, RetrievedMemory, SummaryMemory
 from fledge.rag.rerankers import EncoderReranker, UrlReranker, open_reranker
 from fledge.rag.support import fit, models_from, operating_curve, shipped, support_model
+from fledge.rag.telling import asked_for
 
 
 def talk(*pairs: tuple[str, str]) -> list[Message]:
@@ -217,3 +218,19 @@ def test_a_cross_encoders_logits_become_probabilities(classes: int) -> None:
 def test_what_is_no_reranker_is_refused() -> None:
     with pytest.raises(InputError, match="no such folder"):
         open_reranker("/nowhere/at/all")
+
+
+@pytest.mark.parametrize(
+    ("question", "about"),
+    [
+        ("How many coins are there?", ["coin"]),
+        ("Tell me about the bridge", ["bridg"]),
+        ("how much", ["much"]),
+        ("桥有多少？", ["桥"]),
+        ("請問橋有多長", ["桥", "有", "长", "桥有"]),
+    ],
+)
+def test_what_only_asks_says_nothing(question: str, about: list[str]) -> None:
+    found = asked_for(question)
+    assert set(about) <= set(found)
+    assert not {"mani", "tell", "多", "少", "请问"} & set(found)

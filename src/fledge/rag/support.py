@@ -57,8 +57,8 @@ def fit(
 
     ``rows``: measures, and whether the answer was there.  The threshold refuses at most
     ``most_wrong`` of the answered rows.  A measure whose weight would say the opposite of what it
-    means (more evidence, less support) is left out, and the others are fitted again.  Raises
-    InputError unless both kinds of row are there.
+    means (more evidence, less support) is left out, the worst first, and the others are fitted
+    again.  Raises InputError unless both kinds of row are there.
     """
     if len({answered for _, answered in rows}) < 2:
         raise InputError(
@@ -67,11 +67,11 @@ def fit(
         )
     names = [n for n in (*FEATURES, *DENSE_FEATURES) if any(n in row for row, _ in rows)]
     while True:
-        weights, bias = _solved(rows, names, ridge)
-        wrong = [n for n, w in zip(names, weights, strict=True) if (w > 0) == (n in AGAINST)]
+        weights, bias, effects = _solved(rows, names, ridge)
+        wrong = {n: e for n, e in effects.items() if e < 0}
         if not wrong or len(names) == 1:
             break
-        names = [name for name in names if name not in wrong]
+        names.remove(min(wrong, key=lambda name: wrong[name]))
     model = SupportModel(weights=dict(zip(names, weights, strict=True)), bias=bias, threshold=0.5)
     present = [model.probability(row) for row, answered in rows if answered]
     absent = [model.probability(row) for row, answered in rows if not answered]
@@ -81,8 +81,9 @@ def fit(
 
 def _solved(
     rows: Sequence[tuple[Mapping[str, float], bool]], names: Sequence[str], ridge: float
-) -> tuple[list[float], float]:
-    """Weights of ``names`` (F) and the bias, by Newton's method."""
+) -> tuple[list[float], float, dict[str, float]]:
+    """Weights of ``names`` (F) and the bias, by Newton's method; and what each measure's usual
+    spread does to the log-odds, below 0 where it does the opposite of what it means."""
     table = np.array([[row.get(name, 0.0) for name in names] for row, _ in rows])  # (N,F)
     target = np.array([float(answered) for _, answered in rows])
     mean, spread = table.mean(0), np.maximum(table.std(0), 1e-6)
@@ -98,7 +99,11 @@ def _solved(
         if float(np.abs(step).max()) < 1e-8:
             break
     weights = solved[:-1] / spread
-    return [float(w) for w in weights], float(solved[-1] - (weights * mean).sum())
+    effects = {
+        name: float(-effect if name in AGAINST else effect)
+        for name, effect in zip(names, solved[:-1], strict=True)
+    }
+    return [float(w) for w in weights], float(solved[-1] - (weights * mean).sum()), effects
 
 
 def threshold_for(present: Sequence[float], most_wrong: float = WRONG_REFUSALS) -> float:

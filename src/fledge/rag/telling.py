@@ -12,6 +12,9 @@ EMPTY = frozenset("的地得是者了在和与于之也就都而及或为被把�
 ASKING = frozenset("什么甚谁哪何吗呢几怎样请问多少")
 """Those that make a question."""
 
+ASKING_WORDS = frozenset(("mani", "much", "often", "tell", "explain", "describ", "pleas"))
+"""English stems that do: "how many", "tell me"."""
+
 
 def telling(text: str) -> list[str]:
     """The terms of a claim that say something."""
@@ -21,5 +24,6 @@ def telling(text: str) -> list[str]:
 def asked_for(question: str) -> list[str]:
     """The terms of a question that say what it is about; all of them if none does."""
     found = terms(question)
-    kept = [term for term in found if not (EMPTY | ASKING) & set(term)]
+    silent = EMPTY | ASKING
+    kept = [term for term in found if term not in ASKING_WORDS and not silent & set(term)]
     return kept or found
