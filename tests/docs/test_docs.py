@@ -46,6 +46,8 @@ DATA_KINDS: dict[str, type[Config]] = {
 """Configs of the commands of ``fledge data``, which are no stages."""
 
 EMBED_KINDS: dict[str, type[Config]] = {"train": EmbedderConfig, "mine": MineConfig}
+"""The same of ``fledge embed``."""
+
 STAGE_OF = {"sample": "samples"}
 """Commands of one stage that are not called as their stage."""
 
@@ -158,7 +160,8 @@ def _check_overrides(path: tuple[str, ...], words: list[str], overrides: object)
     values: dict[str, object] = {}
     for override in overrides:
         apply_override(values, override)
-    kind = DATA_KINDS[path[1]] if path[0] == "data" else KINDS[STAGE_OF.get(path[0], path[0])]
+    of_group = {"data": DATA_KINDS, "embed": EMBED_KINDS}.get(path[0])
+    kind = of_group[path[1]] if of_group else KINDS[STAGE_OF.get(path[0], path[0])]
     parse_config(kind, values, " ".join(path))
 
 
@@ -172,7 +175,7 @@ def test_keys_in_prose_exist(page: Path) -> None:
                 continue
             stage, _, name = key.partition(".")
             if not name:  # of a command that runs one stage
-                kinds = (*KINDS.values(), *DATA_KINDS.values())
+                kinds = (*KINDS.values(), *DATA_KINDS.values(), *EMBED_KINDS.values())
                 assert any(_has(kind, key) for kind in kinds), f"{page.name}: {span}"
             else:
                 values: dict[str, object] = {}
