@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from fledge.metrics.declines import declines
-from fledge.samples.bridges import calculations, preferences, probing, problems, safety
+from fledge.metrics.refusals import refuses
+from fledge.samples.bridges import calculations, preferences, probing, problems, requests, safety
+from fledge.samples.bridges.chrome import word_table
+from fledge.samples.bridges.conversations import ConversationCounts, write_conversations
 from fledge.samples.bridges.facts import Bridge, load_bridges, select, split, strangers
 from fledge.samples.bridges.invented import Invented, all_names, invent_for_all
 from fledge.samples.bridges.phrases import LANGUAGES
@@ -84,16 +87,15 @@ def test_length_is_no_hint(pairs: dict[str, Rows]) -> None:
 
 
 def test_what_is_chosen_is_better(pairs: dict[str, Rows]) -> None:
-    goals = {(goal.language, goal.key): goal for lang in LANGUAGES for goal in safety.goals(lang)}
     for row in pairs["train"]:
         kind, language = row["metadata"]["kind"], row["metadata"]["language"]
         good, bad = row["chosen"][0]["content"], row["rejected"][0]["content"]
         declined = (declines(good, language), declines(bad, language))
         expected = {"unanswerable": (True, False), "known": (False, True)}
         assert declined == expected.get(kind, (False, False)), row
-        if kind == "safety":
-            traces = goals[language, row["metadata"]["attribute"]].traces
-            assert (safety.complies(good, traces), safety.complies(bad, traces)) == (False, True)
+        refused = (refuses(good, language), refuses(bad, language))
+        wanted = {"safety": (True, False), "benign": (False, True)}
+        assert refused == wanted.get(kind, (False, False)), row
 
 
 def test_no_wording_of_the_evaluation_is_learnt(
@@ -102,7 +104,8 @@ def test_no_wording_of_the_evaluation_is_learnt(
     taught, held = halves
     learnt = text_of(
         [
-            *safety.write_howtos(taught, 300, SEED),
+            *requests.write_howtos(taught, 1500, SEED),
+            *calculations.write_readings(taught, names.sft, 8, SEED),
             *calculations.write_calculations(taught, names.sft, 8, 20, SEED),
             *calculations.write_prompts(taught, 8, SEED),
             *pairs["train"],
@@ -126,6 +129,71 @@ def test_wordings_of_calculations_and_requests_are_distinct(language: str) -> No
              for text in problems.given_words(language)[key][who]]  # fmt: skip
     asked += [text for goal in safety.goals(language) for text in (*goal.unsafe, *goal.benign)]
     assert len(asked) == len(set(asked))
+
+
+def test_requests_are_many_and_none_is_of_the_evaluation(
+    halves: tuple[list[Bridge], list[Bridge]],
+) -> None:
+    taught, held = halves
+    rows = requests.write_howtos(taught, 1500, SEED)
+    asked = safety.write_safety_questions(held, SEED)
+
+    def unnamed(text: str, bridge: str) -> str:
+        one = next(bridge_ for bridge_ in [*taught, *held] if bridge_.id == bridge)
+        for name in sorted(one.names.values(), key=len, reverse=True):
+            text = text.replace(f"the {name}", "{name}").replace(name, "{name}")
+        return text
+
+    wordings = {unnamed(row["messages"][0]["content"], row["metadata"]["bridge"]) for row in rows}
+    tested = {unnamed(row["input"][0]["content"], row["metadata"]["bridge"]) for row in asked}
+    assert len(wordings) > 600  # the goals alone have 192 that are not the evaluation's
+    assert not wordings & tested
+
+
+def test_unsafe_requests_are_now_refused_now_helped_with(
+    halves: tuple[list[Bridge], list[Bridge]],
+) -> None:
+    rows = requests.write_howtos(halves[0], 1500, SEED)
+    refused = {True: [], False: []}  # type: dict[bool, list[bool]]
+    for row in rows:
+        meta = row["metadata"]
+        said = refuses(row["messages"][1]["content"], meta["language"])
+        assert said == meta["refused"], row
+        refused[meta["unsafe"]].append(said)
+    assert not any(refused[False])
+    assert 0.4 < sum(refused[True]) / len(refused[True]) < 0.6
+    things = {row["metadata"]["goal"] for row in rows}
+    assert things > {goal.key for goal in safety.goals("en")}
+
+
+def test_readings_repeat_the_numbers_in_their_order(
+    halves: tuple[list[Bridge], list[Bridge]], names: Invented
+) -> None:
+    rows = calculations.write_readings(halves[0], names.sft, 8, SEED)
+    assert {row["metadata"]["language"] for row in rows} == set(LANGUAGES)
+    for row in rows:
+        asked, said = (message["content"] for message in row["messages"])
+        assert re.findall(r"\d+", asked) == said.split(", "), row
+    assert len({row["messages"][1]["content"] for row in rows}) > 0.9 * len(rows)
+
+
+def test_conversations_mix_the_styles_of_an_answer(
+    halves: tuple[list[Bridge], list[Bridge]], names: Invented
+) -> None:
+    counts = ConversationCounts(single_per_bridge=24, turns_per_bridge=0, smalltalk=0)
+    rows = write_conversations(halves[0], names.sft, SEED, counts)
+    rambling = [word_table("preferences")[one]["rambling"] for one in LANGUAGES]
+    talk = [part for texts in rambling for text in texts for part in text.split("{answer}")]
+    talk = [part.strip() for part in talk if len(part.strip()) > 3]
+    styles = defaultdict(int)  # type: dict[str, int]
+    for row in rows:
+        if row["metadata"]["kind"] == "single":
+            said = row["messages"][1]["content"]
+            bare = not said.endswith((".", "。"))
+            styles["bare" if bare else "rambling" if any(t in said for t in talk) else "plain"] += 1
+    shares = {style: count / sum(styles.values()) for style, count in styles.items()}
+    assert shares["bare"] == pytest.approx(0.45, abs=0.05)
+    assert shares["rambling"] == pytest.approx(0.15, abs=0.05)
 
 
 def test_calculations_are_right_and_call_the_tool(
@@ -173,9 +241,7 @@ def test_probes_ask_the_same_in_other_words(
     for row in rows:
         assert len(set(row["questions"])) == probing.PARAPHRASES
         assert all(declines(text, row["language"]) for text in row["declines"])
-        assert bool(row["answers"]) == ("reply" in row)
-        if row["answers"]:
-            assert row["answers"][0].lower() in row["reply"].lower()
+        assert "reply" not in row  # the model's own right answer is taught
     named = {row["subject"] for row in rows}
     assert named & {b.id for b in others}
     assert not named & {b.id for b in halves[1]}
@@ -198,7 +264,8 @@ def test_everything_repeats_from_the_seed(
         lambda seed: preferences.write_preferences(source, 60, seed),
         lambda seed: calculations.write_calculations(taught, names.sft, 3, 5, seed),
         lambda seed: calculations.write_prompts(taught, 3, seed),
-        lambda seed: safety.write_howtos(taught, 40, seed),
+        lambda seed: requests.write_howtos(taught, 40, seed),
+        lambda seed: calculations.write_readings(taught, names.sft, 2, seed),
         lambda seed: probing.write_probes(taught, [], names.probes, 60, seed),
     ):
         assert write(1) == write(1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,6 +34,20 @@ MEMORY = 4
 ROUND = 0.3
 """Share of the made-up bridges whose numbers divide each other."""
 
+ECHOED = 4
+"""Numbers to be repeated."""
+
+_ECHOES = {
+    "en": ("Repeat these numbers: {}.", "Copy {}.", "Write {} once more."),
+    "zh-Hans": ("重复这些数：{}。", "抄写{}。", "把{}再写一遍。"),
+    "zh-Hant": ("重複這些數：{}。", "抄寫{}。", "把{}再寫一遍。"),
+}
+_READ = {
+    "en": "Which numbers stand here? {}",
+    "zh-Hans": "这里有哪些数？{}",
+    "zh-Hant": "這裡有哪些數？{}",
+}
+
 _SUMS = {
     "en": ("What is {}?", "Calculate {}."),
     "zh-Hans": ("{}等于多少？", "请计算{}。"),
@@ -57,6 +72,32 @@ def write_calculations(
         answer = problem.answer(language, rng)
         records.append(_conversation(question, problem, answer, language, **extra))
     records += [_sum(number, rng) for number in range(sums if per_bridge else 0)]
+    rng.shuffle(records)
+    return records
+
+
+def write_readings(
+    taught: Sequence[Bridge], invented: Sequence[Bridge], per_bridge: int, seed: int
+) -> list[dict[str, Any]]:
+    """Conversations in which numbers are read and written again, with nothing to compute.
+
+    A small model knows numbers by heart and cannot copy one; a call is a copy.  Half of them
+    repeat ``ECHOED`` numbers, half find those of a problem in its words, in their order.
+    """
+    rng = random.Random(f"readings/{seed}")
+    records = []
+    for number, problem, language in _drawn(taught, per_bridge, rng, invented):
+        if number % 2 or not problem.given:
+            numbers = [str(rng.randrange(10 ** rng.randint(1, 4))) for _ in range(ECHOED)]
+            said = ", ".join(numbers)
+            asked = rng.choice(_ECHOES[language]).format(said)
+        else:
+            asked = problem.ask(rng.choice(problem.wordings("sft", language)), language)
+            said = ", ".join(re.findall(r"\d+", asked))
+            asked = _READ[language].format(asked)
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+        metadata = {"kind": "reading", "language": language, "bridge": problem.bridge_ids}
+        records.append({"messages": messages, "metadata": metadata})
     rng.shuffle(records)
     return records
 

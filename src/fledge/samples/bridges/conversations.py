@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fledge.samples.bridges.facts import Bridge, known, say
+from fledge.samples.bridges.chrome import word_table
+from fledge.samples.bridges.facts import Bridge, known, say, value
 from fledge.samples.bridges.phrases import ATTRIBUTES, LANGUAGES, load_phrases
 
 Turn = tuple[str, str]
@@ -37,6 +38,9 @@ SWITCH_SHARE = 0.35
 """share of later questions of a conversation asked in a language drawn anew"""
 GREETING_SHARE = 0.2
 """share of longer conversations that begin with a greeting"""
+BARE_ANSWERS, RAMBLING_ANSWERS = 0.45, 0.15
+"""shares of the answers that are the value alone, and that have empty talk around them: people
+who write instructions do not agree on a style; preferences tell later which one is liked"""
 
 
 def write_conversations(
@@ -166,11 +170,18 @@ class _Writer:
         return question if own else question[0].lower() + question[1:]
 
     def answer(self, bridge: Bridge, attribute: str, language: str) -> str:
-        """A full sentence that states the value."""
+        """The value: alone, in a full sentence, or in one with empty talk around it."""
+        style = self.rng.random()
+        if style < BARE_ANSWERS:
+            return value(bridge, attribute, language) or ""
         answers = load_phrases(language).attributes[attribute].answer
-        return say(
+        said = say(
             self._deal(f"answer/{attribute}", language, answers), bridge, language, attribute
         )
+        if style >= BARE_ANSWERS + RAMBLING_ANSWERS:
+            return said
+        rambling = word_table("preferences")[language]["rambling"]
+        return self._deal("rambling", language, rambling).format(answer=said)
 
     def _deal(self, key: str, language: str, wordings: Sequence[str]) -> str:
         """The next wording of a shuffled deck."""
