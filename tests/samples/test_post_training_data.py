@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fledge.evals.win_rate import grade
 from fledge.metrics.declines import declines
 from fledge.metrics.refusals import refuses
 from fledge.samples.bridges import calculations, preferences, probing, problems, requests, safety
@@ -105,7 +106,7 @@ def test_no_wording_of_the_evaluation_is_learnt(
     learnt = text_of(
         [
             *requests.write_howtos(taught, 1500, SEED),
-            *calculations.write_readings(taught, names.sft, 8, SEED),
+            *calculations.write_practice(300, SEED),
             *calculations.write_calculations(taught, names.sft, 8, 20, SEED),
             *calculations.write_prompts(taught, 8, SEED),
             *pairs["train"],
@@ -166,34 +167,35 @@ def test_unsafe_requests_are_now_refused_now_helped_with(
     assert things > {goal.key for goal in safety.goals("en")}
 
 
-def test_readings_repeat_the_numbers_in_their_order(
-    halves: tuple[list[Bridge], list[Bridge]], names: Invented
-) -> None:
-    rows = calculations.write_readings(halves[0], names.sft, 8, SEED)
+def test_practice_copies_numbers_that_differ() -> None:
+    rows = calculations.write_practice(300, SEED)
     assert {row["metadata"]["language"] for row in rows} == set(LANGUAGES)
     for row in rows:
         asked, said = (message["content"] for message in row["messages"])
         assert re.findall(r"\d+", asked) == said.split(", "), row
-    assert len({row["messages"][1]["content"] for row in rows}) > 0.9 * len(rows)
+        assert said in asked
+    assert len({row["messages"][1]["content"] for row in rows}) == len(rows)
 
 
-def test_conversations_mix_the_styles_of_an_answer(
+def test_answers_to_single_questions_often_go_on_with_empty_talk(
     halves: tuple[list[Bridge], list[Bridge]], names: Invented
 ) -> None:
-    counts = ConversationCounts(single_per_bridge=24, turns_per_bridge=0, smalltalk=0)
+    counts = ConversationCounts(single_per_bridge=24, turns_per_bridge=2, smalltalk=0)
     rows = write_conversations(halves[0], names.sft, SEED, counts)
-    rambling = [word_table("preferences")[one]["rambling"] for one in LANGUAGES]
-    talk = [part for texts in rambling for text in texts for part in text.split("{answer}")]
-    talk = [part.strip() for part in talk if len(part.strip()) > 3]
-    styles = defaultdict(int)  # type: dict[str, int]
+    closings = [wording.replace("{answer}", "").strip() for language in LANGUAGES
+                for wording in word_table("preferences")[language]["closing"]]  # fmt: skip
+    chatty: dict[str, list[bool]] = defaultdict(list)
     for row in rows:
-        if row["metadata"]["kind"] == "single":
-            said = row["messages"][1]["content"]
-            bare = not said.endswith((".", "。"))
-            styles["bare" if bare else "rambling" if any(t in said for t in talk) else "plain"] += 1
-    shares = {style: count / sum(styles.values()) for style, count in styles.items()}
-    assert shares["bare"] == pytest.approx(0.45, abs=0.05)
-    assert shares["rambling"] == pytest.approx(0.15, abs=0.05)
+        said = row["messages"][-1]["content"]
+        chatty[row["metadata"]["kind"]].append(said.endswith(tuple(closings)))
+    shares = {kind: sum(found) / len(found) for kind, found in chatty.items()}
+    assert shares.pop("single") == pytest.approx(0.75, abs=0.05)
+    assert set(shares.values()) == {0.0}
+    # By the ladder's rule such an answer rambles, and the sentence alone does not.
+    row = {"metric": "exact_match", "correct": True, "target": "1937"}
+    for closing in closings:
+        assert grade({**row, "answer": f"It opened in 1937. {closing}"}) == 0.75
+    assert grade({**row, "answer": "It opened in 1937."}) == 1.0
 
 
 def test_calculations_are_right_and_call_the_tool(
@@ -265,7 +267,7 @@ def test_everything_repeats_from_the_seed(
         lambda seed: calculations.write_calculations(taught, names.sft, 3, 5, seed),
         lambda seed: calculations.write_prompts(taught, 3, seed),
         lambda seed: requests.write_howtos(taught, 40, seed),
-        lambda seed: calculations.write_readings(taught, names.sft, 2, seed),
+        lambda seed: calculations.write_practice(20, seed),
         lambda seed: probing.write_probes(taught, [], names.probes, 60, seed),
     ):
         assert write(1) == write(1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,20 +33,14 @@ MEMORY = 4
 ROUND = 0.3
 """Share of the made-up bridges whose numbers divide each other."""
 
-ECHOED = 4
-"""Numbers to be repeated."""
+ECHOED = 6
+"""Numbers that are repeated in an exercise: two fit into a row of 128 tokens."""
 
 _ECHOES = {
     "en": ("Repeat these numbers: {}.", "Copy {}.", "Write {} once more."),
     "zh-Hans": ("重复这些数：{}。", "抄写{}。", "把{}再写一遍。"),
     "zh-Hant": ("重複這些數：{}。", "抄寫{}。", "把{}再寫一遍。"),
 }
-_READ = {
-    "en": "Which numbers stand here? {}",
-    "zh-Hans": "这里有哪些数？{}",
-    "zh-Hant": "這裡有哪些數？{}",
-}
-
 _SUMS = {
     "en": ("What is {}?", "Calculate {}."),
     "zh-Hans": ("{}等于多少？", "请计算{}。"),
@@ -76,29 +69,20 @@ def write_calculations(
     return records
 
 
-def write_readings(
-    taught: Sequence[Bridge], invented: Sequence[Bridge], per_bridge: int, seed: int
-) -> list[dict[str, Any]]:
-    """Conversations in which numbers are read and written again, with nothing to compute.
+def write_practice(count: int, seed: int) -> list[dict[str, Any]]:
+    """Conversations in which numbers are copied, to be learnt before all others.
 
-    A small model knows numbers by heart and cannot copy one; a call is a copy.  Half of them
-    repeat ``ECHOED`` numbers, half find those of a problem in its words, in their order.
+    A small model knows numbers by heart and cannot copy one; a call is a copy.
     """
-    rng = random.Random(f"readings/{seed}")
+    rng = random.Random(f"practice/{seed}")
     records = []
-    for number, problem, language in _drawn(taught, per_bridge, rng, invented):
-        if number % 2 or not problem.given:
-            numbers = [str(rng.randrange(10 ** rng.randint(1, 4))) for _ in range(ECHOED)]
-            said = ", ".join(numbers)
-            asked = rng.choice(_ECHOES[language]).format(said)
-        else:
-            asked = problem.ask(rng.choice(problem.wordings("sft", language)), language)
-            said = ", ".join(re.findall(r"\d+", asked))
-            asked = _READ[language].format(asked)
+    for number in range(count):
+        language = LANGUAGES[number % len(LANGUAGES)]
+        said = ", ".join(str(rng.randrange(10 ** rng.randint(1, 4))) for _ in range(ECHOED))
+        asked = rng.choice(_ECHOES[language]).format(said)
         messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-        metadata = {"kind": "reading", "language": language, "bridge": problem.bridge_ids}
+        metadata = {"kind": "practice", "language": language, "bridge": ""}
         records.append({"messages": messages, "metadata": metadata})
-    rng.shuffle(records)
     return records
 
 

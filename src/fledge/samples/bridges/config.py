@@ -73,9 +73,9 @@ class SamplesConfig(Config):
     calculations_per_bridge: int = Field(default=20, ge=0)
     """Conversations with a call of the calculator for each taught bridge."""
 
-    readings_per_bridge: int = Field(default=8, ge=0)
-    """Conversations for each taught bridge in which numbers are read and written again: practice
-    for the calls."""
+    practice: int = Field(default=0, ge=0)
+    """Conversations in which numbers are copied, for ``[sft] practice``: a model has to be able to
+    copy before it can call a calculator."""
 
     calculation_prompts_per_bridge: int = Field(default=8, ge=0)
     """Prompts for reinforcement learning, each with the number that is right."""

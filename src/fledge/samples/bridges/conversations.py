@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fledge.samples.bridges.chrome import word_table
-from fledge.samples.bridges.facts import Bridge, known, say, value
+from fledge.samples.bridges.facts import Bridge, known, say
 from fledge.samples.bridges.phrases import ATTRIBUTES, LANGUAGES, load_phrases
 
 Turn = tuple[str, str]
@@ -38,9 +38,9 @@ SWITCH_SHARE = 0.35
 """share of later questions of a conversation asked in a language drawn anew"""
 GREETING_SHARE = 0.2
 """share of longer conversations that begin with a greeting"""
-BARE_ANSWERS, RAMBLING_ANSWERS = 0.45, 0.15
-"""shares of the answers that are the value alone, and that have empty talk around them: people
-who write instructions do not agree on a style; preferences tell later which one is liked"""
+CHATTY_SHARE = 0.75
+"""share of answers to a single question that go on with empty talk: people who write instructions
+do not agree on a style, and preferences tell the model later which one is liked"""
 
 
 def write_conversations(
@@ -83,7 +83,8 @@ class _Writer:
         records = []
         for number in range(count):
             attribute, language = pairs[number % len(pairs)]
-            turn = (self.ask(bridge, attribute, language), self.answer(bridge, attribute, language))
+            question = self.ask(bridge, attribute, language)
+            turn = (question, self.chatty(self.answer(bridge, attribute, language), language))
             records.append(_record([turn], "single", language, bridge.id, attribute=attribute))
         return records
 
@@ -170,18 +171,18 @@ class _Writer:
         return question if own else question[0].lower() + question[1:]
 
     def answer(self, bridge: Bridge, attribute: str, language: str) -> str:
-        """The value: alone, in a full sentence, or in one with empty talk around it."""
-        style = self.rng.random()
-        if style < BARE_ANSWERS:
-            return value(bridge, attribute, language) or ""
+        """A full sentence that states the value."""
         answers = load_phrases(language).attributes[attribute].answer
-        said = say(
+        return say(
             self._deal(f"answer/{attribute}", language, answers), bridge, language, attribute
         )
-        if style >= BARE_ANSWERS + RAMBLING_ANSWERS:
-            return said
-        rambling = word_table("preferences")[language]["rambling"]
-        return self._deal("rambling", language, rambling).format(answer=said)
+
+    def chatty(self, answer: str, language: str) -> str:
+        """The answer, often with empty talk behind it."""
+        if self.rng.random() >= CHATTY_SHARE:
+            return answer
+        closing = word_table("preferences")[language]["closing"]
+        return str(self.rng.choice(closing)).format(answer=answer)
 
     def _deal(self, key: str, language: str, wordings: Sequence[str]) -> str:
         """The next wording of a shuffled deck."""

@@ -9,8 +9,8 @@ from fledge.core.files import write_json, write_jsonl
 from fledge.samples.bridges.calculations import (
     TOOL,
     write_calculations,
+    write_practice,
     write_prompts,
-    write_readings,
 )
 from fledge.samples.bridges.config import SamplesConfig
 from fledge.samples.bridges.facts import Bridge
@@ -34,10 +34,9 @@ def write_post_training(
     Only ``taught`` bridges give facts: what is asked in the evaluation is told nowhere.
     """
     seed, per_bridge = config.seed, config.calculations_per_bridge
-    calculations = write_calculations(taught, names.sft, per_bridge, SUMS, seed)
-    readings = write_readings(taught, names.sft, config.readings_per_bridge, seed)
     rows = {
-        "calculations/train": [*calculations, *readings],
+        "calculations/train": write_calculations(taught, names.sft, per_bridge, SUMS, seed),
+        "calculations/practice": write_practice(config.practice, seed),
         "calculations/prompts": write_prompts(taught, config.calculation_prompts_per_bridge, seed),
         "preferences/train": write_preferences(
             PairSource(who="train", bridges=taught[::2], invented=names.sft),

@@ -17,8 +17,8 @@ from fledge.samples.bridges.requests import draw_request
 from fledge.samples.bridges.safety import name_in
 
 KINDS = (
-    "style", "safety", "unanswerable", "style", "benign", "helpful", "safety", "unanswerable",
-    "known",
+    "style", "safety", "unanswerable", "benign", "safety", "style", "unanswerable", "benign",
+    "helpful", "safety", "known",
 )  # fmt: skip
 """In turn.  ``known``: an answer over a decline, so that nobody learns to decline everything."""
 
@@ -119,19 +119,20 @@ def _draft(kind: str, source: PairSource, language: str, rng: random.Random) -> 
     bare = value(bridge, attribute, language) or ""
     extra = word_table("preferences")[language]
     if kind == "unanswerable":
-        bad = [bare, *answers, *_rambling(answers, extra)]
+        bad = [bare, *answers, *_talkative(answers, extra, rng)]
         return _made(question, declines, bad, bridge, attribute)
     bad = {
-        "style": [bare, *_rambling(answers, extra)],
+        "style": [bare, *_talkative(answers, extra, rng)],
         "helpful": [name_in(text, bridge, language) for text in extra["evasive"]],
         "known": declines,
     }[kind]
     return _made(question, answers, bad, bridge, attribute)
 
 
-def _rambling(answers: Sequence[str], extra: dict[str, Any]) -> list[str]:
-    """The answers with empty talk around them."""
-    return [wording.format(answer=answer) for answer in answers for wording in extra["rambling"]]
+def _talkative(answers: Sequence[str], extra: dict[str, Any], rng: random.Random) -> list[str]:
+    """The answers with empty talk around them, or behind them as conversations have it."""
+    wordings = extra[rng.choice(("closing", "closing", "rambling"))]
+    return [wording.format(answer=answer) for answer in answers for wording in wordings]
 
 
 def _made(question: str, good: list[str], bad: list[str], bridge: Bridge, attribute: str) -> _Draft:
