@@ -108,7 +108,7 @@ def test_no_wording_of_the_evaluation_is_learnt(
             *requests.write_howtos(taught, 1500, SEED),
             *calculations.write_practice(300, SEED),
             *calculations.write_calculations(taught, names.sft, 8, 20, SEED),
-            *calculations.write_prompts(taught, 8, SEED),
+            *calculations.write_prompts(taught, names.sft, 8, SEED),
             *pairs["train"],
             *pairs["judge"],
             *probing.write_probes(taught, strangers(load_bridges(), [*taught, *held]),
@@ -126,7 +126,7 @@ def test_no_wording_of_the_evaluation_is_learnt(
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_wordings_of_calculations_and_requests_are_distinct(language: str) -> None:
-    asked = [text for key in problems.GIVEN for who in ("sft", "eval")
+    asked = [text for key in problems.GIVEN for who in ("sft", "rl", "eval")
              for text in problems.given_words(language)[key][who]]  # fmt: skip
     asked += [text for goal in safety.goals(language) for text in (*goal.unsafe, *goal.benign)]
     assert len(asked) == len(set(asked))
@@ -220,9 +220,9 @@ def test_calculations_are_right_and_call_the_tool(
 
 
 def test_prompts_and_questions_have_the_answer(
-    halves: tuple[list[Bridge], list[Bridge]],
+    halves: tuple[list[Bridge], list[Bridge]], names: Invented
 ) -> None:
-    for row in calculations.write_prompts(halves[0], 4, SEED):
+    for row in calculations.write_prompts(halves[0], names.sft, 4, SEED):
         a, sign, b = row["metadata"]["expression"].split()
         assert sign in "+-/"
         assert float(row["answer"]) == pytest.approx(
@@ -265,7 +265,7 @@ def test_everything_repeats_from_the_seed(
     for write in (
         lambda seed: preferences.write_preferences(source, 60, seed),
         lambda seed: calculations.write_calculations(taught, names.sft, 3, 5, seed),
-        lambda seed: calculations.write_prompts(taught, 3, seed),
+        lambda seed: calculations.write_prompts(taught, names.sft, 3, seed),
         lambda seed: requests.write_howtos(taught, 40, seed),
         lambda seed: calculations.write_practice(20, seed),
         lambda seed: probing.write_probes(taught, [], names.probes, 60, seed),

@@ -86,15 +86,18 @@ def write_practice(count: int, seed: int) -> list[dict[str, Any]]:
     return records
 
 
-def write_prompts(taught: Sequence[Bridge], per_bridge: int, seed: int) -> list[dict[str, Any]]:
-    """Prompts for reinforcement learning, other problems than those of the conversations.
+def write_prompts(
+    taught: Sequence[Bridge], invented: Sequence[Bridge], per_bridge: int, seed: int
+) -> list[dict[str, Any]]:
+    """Prompts for reinforcement learning: other problems than those of the conversations, in other
+    words, since what the model does right already teaches it nothing.
 
     ``{"prompt": [user], "answer": "83", "verifier": "numeric", "metadata"}``.
     """
     rng = random.Random(f"calculation prompts/{seed}")
     records = []
-    for number, problem, language in _drawn(taught, per_bridge, rng):
-        wordings = problem.wordings("sft", language)
+    for number, problem, language in _drawn(taught, per_bridge, rng, invented):
+        wordings = problem.wordings("rl", language)
         question = problem.ask(wordings[number // len(LANGUAGES) % len(wordings)], language)
         records.append(
             {

@@ -37,7 +37,9 @@ def write_post_training(
     rows = {
         "calculations/train": write_calculations(taught, names.sft, per_bridge, SUMS, seed),
         "calculations/practice": write_practice(config.practice, seed),
-        "calculations/prompts": write_prompts(taught, config.calculation_prompts_per_bridge, seed),
+        "calculations/prompts": write_prompts(
+            taught, names.sft, config.calculation_prompts_per_bridge, seed
+        ),
         "preferences/train": write_preferences(
             PairSource(who="train", bridges=taught[::2], invented=names.sft),
             config.preferences,
