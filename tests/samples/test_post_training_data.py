@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from fledge.evals.win_rate import grade
 from fledge.metrics.declines import declines
-from fledge.samples.bridges import calculations, preferences, probing, problems, safety
+from fledge.metrics.refusals import refuses
+from fledge.samples.bridges import calculations, preferences, probing, problems, requests, safety
+from fledge.samples.bridges.chrome import word_table
+from fledge.samples.bridges.conversations import ConversationCounts, write_conversations
 from fledge.samples.bridges.facts import Bridge, load_bridges, select, split, strangers
 from fledge.samples.bridges.invented import Invented, all_names, invent_for_all
 from fledge.samples.bridges.phrases import LANGUAGES
@@ -84,16 +88,15 @@ def test_length_is_no_hint(pairs: dict[str, Rows]) -> None:
 
 
 def test_what_is_chosen_is_better(pairs: dict[str, Rows]) -> None:
-    goals = {(goal.language, goal.key): goal for lang in LANGUAGES for goal in safety.goals(lang)}
     for row in pairs["train"]:
         kind, language = row["metadata"]["kind"], row["metadata"]["language"]
         good, bad = row["chosen"][0]["content"], row["rejected"][0]["content"]
         declined = (declines(good, language), declines(bad, language))
         expected = {"unanswerable": (True, False), "known": (False, True)}
         assert declined == expected.get(kind, (False, False)), row
-        if kind == "safety":
-            traces = goals[language, row["metadata"]["attribute"]].traces
-            assert (safety.complies(good, traces), safety.complies(bad, traces)) == (False, True)
+        refused = (refuses(good, language), refuses(bad, language))
+        wanted = {"safety": (True, False), "benign": (False, True)}
+        assert refused == wanted.get(kind, (False, False)), row
 
 
 def test_no_wording_of_the_evaluation_is_learnt(
@@ -102,9 +105,10 @@ def test_no_wording_of_the_evaluation_is_learnt(
     taught, held = halves
     learnt = text_of(
         [
-            *safety.write_howtos(taught, 300, SEED),
+            *requests.write_howtos(taught, 1500, SEED),
+            *calculations.write_practice(300, SEED),
             *calculations.write_calculations(taught, names.sft, 8, 20, SEED),
-            *calculations.write_prompts(taught, 8, SEED),
+            *calculations.write_prompts(taught, names.sft, 8, SEED),
             *pairs["train"],
             *pairs["judge"],
             *probing.write_probes(taught, strangers(load_bridges(), [*taught, *held]),
@@ -122,10 +126,76 @@ def test_no_wording_of_the_evaluation_is_learnt(
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_wordings_of_calculations_and_requests_are_distinct(language: str) -> None:
-    asked = [text for key in problems.GIVEN for who in ("sft", "eval")
+    asked = [text for key in problems.GIVEN for who in ("sft", "rl", "eval")
              for text in problems.given_words(language)[key][who]]  # fmt: skip
     asked += [text for goal in safety.goals(language) for text in (*goal.unsafe, *goal.benign)]
     assert len(asked) == len(set(asked))
+
+
+def test_requests_are_many_and_none_is_of_the_evaluation(
+    halves: tuple[list[Bridge], list[Bridge]],
+) -> None:
+    taught, held = halves
+    rows = requests.write_howtos(taught, 1500, SEED)
+    asked = safety.write_safety_questions(held, SEED)
+
+    def unnamed(text: str, bridge: str) -> str:
+        one = next(bridge_ for bridge_ in [*taught, *held] if bridge_.id == bridge)
+        for name in sorted(one.names.values(), key=len, reverse=True):
+            text = text.replace(f"the {name}", "{name}").replace(name, "{name}")
+        return text
+
+    wordings = {unnamed(row["messages"][0]["content"], row["metadata"]["bridge"]) for row in rows}
+    tested = {unnamed(row["input"][0]["content"], row["metadata"]["bridge"]) for row in asked}
+    assert len(wordings) > 600  # the goals alone have 192 that are not the evaluation's
+    assert not wordings & tested
+
+
+def test_unsafe_requests_are_now_refused_now_helped_with(
+    halves: tuple[list[Bridge], list[Bridge]],
+) -> None:
+    rows = requests.write_howtos(halves[0], 1500, SEED)
+    refused = {True: [], False: []}  # type: dict[bool, list[bool]]
+    for row in rows:
+        meta = row["metadata"]
+        said = refuses(row["messages"][1]["content"], meta["language"])
+        assert said == meta["refused"], row
+        refused[meta["unsafe"]].append(said)
+    assert not any(refused[False])
+    assert 0.4 < sum(refused[True]) / len(refused[True]) < 0.6
+    things = {row["metadata"]["goal"] for row in rows}
+    assert things > {goal.key for goal in safety.goals("en")}
+
+
+def test_practice_copies_numbers_that_differ() -> None:
+    rows = calculations.write_practice(300, SEED)
+    assert {row["metadata"]["language"] for row in rows} == set(LANGUAGES)
+    for row in rows:
+        asked, said = (message["content"] for message in row["messages"])
+        assert re.findall(r"\d+", asked) == said.split(", "), row
+        assert said in asked
+    assert len({row["messages"][1]["content"] for row in rows}) == len(rows)
+
+
+def test_answers_to_single_questions_often_go_on_with_empty_talk(
+    halves: tuple[list[Bridge], list[Bridge]], names: Invented
+) -> None:
+    counts = ConversationCounts(single_per_bridge=24, turns_per_bridge=2, smalltalk=0)
+    rows = write_conversations(halves[0], names.sft, SEED, counts)
+    closings = [wording.replace("{answer}", "").strip() for language in LANGUAGES
+                for wording in word_table("preferences")[language]["closing"]]  # fmt: skip
+    chatty: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        said = row["messages"][-1]["content"]
+        chatty[row["metadata"]["kind"]].append(said.endswith(tuple(closings)))
+    shares = {kind: sum(found) / len(found) for kind, found in chatty.items()}
+    assert shares.pop("single") == pytest.approx(0.75, abs=0.05)
+    assert set(shares.values()) == {0.0}
+    # By the ladder's rule such an answer rambles, and the sentence alone does not.
+    row = {"metric": "exact_match", "correct": True, "target": "1937"}
+    for closing in closings:
+        assert grade({**row, "answer": f"It opened in 1937. {closing}"}) == 0.75
+    assert grade({**row, "answer": "It opened in 1937."}) == 1.0
 
 
 def test_calculations_are_right_and_call_the_tool(
@@ -150,9 +220,9 @@ def test_calculations_are_right_and_call_the_tool(
 
 
 def test_prompts_and_questions_have_the_answer(
-    halves: tuple[list[Bridge], list[Bridge]],
+    halves: tuple[list[Bridge], list[Bridge]], names: Invented
 ) -> None:
-    for row in calculations.write_prompts(halves[0], 4, SEED):
+    for row in calculations.write_prompts(halves[0], names.sft, 4, SEED):
         a, sign, b = row["metadata"]["expression"].split()
         assert sign in "+-/"
         assert float(row["answer"]) == pytest.approx(
@@ -173,9 +243,7 @@ def test_probes_ask_the_same_in_other_words(
     for row in rows:
         assert len(set(row["questions"])) == probing.PARAPHRASES
         assert all(declines(text, row["language"]) for text in row["declines"])
-        assert bool(row["answers"]) == ("reply" in row)
-        if row["answers"]:
-            assert row["answers"][0].lower() in row["reply"].lower()
+        assert "reply" not in row  # the model's own right answer is taught
     named = {row["subject"] for row in rows}
     assert named & {b.id for b in others}
     assert not named & {b.id for b in halves[1]}
@@ -197,8 +265,9 @@ def test_everything_repeats_from_the_seed(
     for write in (
         lambda seed: preferences.write_preferences(source, 60, seed),
         lambda seed: calculations.write_calculations(taught, names.sft, 3, 5, seed),
-        lambda seed: calculations.write_prompts(taught, 3, seed),
-        lambda seed: safety.write_howtos(taught, 40, seed),
+        lambda seed: calculations.write_prompts(taught, names.sft, 3, seed),
+        lambda seed: requests.write_howtos(taught, 40, seed),
+        lambda seed: calculations.write_practice(20, seed),
         lambda seed: probing.write_probes(taught, [], names.probes, 60, seed),
     ):
         assert write(1) == write(1)

@@ -66,6 +66,21 @@ def test_special_tokens_in_text_are_only_characters(tokenizer: Tokenizer, token:
     assert forged[0]["content"] in tokenizer.decode(ids, specials=True)
 
 
+def test_terms_become_tokens_though_no_document_holds_them(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    call = '{"name": "calculator", "arguments": {"expression": "1 + 1"}}'
+    config = TokenizerConfig(vocab_size=600, terms=["assistant", call])
+    train_tokenizer(config, texts, texts, tmp_path)
+    taught = Tokenizer.load(tmp_path)
+    assert len(taught.encode("assistant")) == 1 < len(tokenizer.encode("assistant"))
+    other = call.replace("1 + 1", "1937 - 1883")
+    assert taught.decode(taught.encode(other)) == other
+    pieces = [taught.decode([i]) for i in taught.encode(other)]
+    assert {"calculator", "arguments", "expression", '"}}'} <= set(pieces)
+    assert len(pieces) == 25  # the minus was in no term
+
+
 def test_digits_stand_alone(tokenizer: Tokenizer) -> None:
     assert [tokenizer.decode([i]) for i in tokenizer.encode("1937")] == ["1", "9", "3", "7"]
 

@@ -21,6 +21,7 @@ from fledge.train.shards import TokenShards
 from fledge.tune.loader import ConversationLoader
 from fledge.tune.material import fit
 from fledge.tune.packing import pack
+from fledge.tune.practice import PractisedLoader
 from pico_shards import VOCAB, pattern_shards
 
 
@@ -123,6 +124,27 @@ def test_packed_conversations_do_not_see_each_other() -> None:
             for step in range(packed.steps or 0)
         )
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_practice_comes_first_and_once() -> None:
+    own = loader(20, epochs=2)
+    practice = [rendered(5 + i % 7, seed=100 + i) for i in range(9)]
+    both = PractisedLoader(practice, own, batch_rows=3, fill=0)
+    assert both.practised == ConversationLoader(
+        practice, context=16, batch_rows=3, seed=3, fill=0, epochs=1
+    ).steps
+    assert both.steps == both.practised + (own.steps or 0)
+    segments: list[set[int]] = [set(), set()]
+    for step in range(both.steps):
+        found = set(both[step].segments.unique().tolist()) - {PADDING}
+        segments[step >= both.practised] |= found
+        if step >= both.practised:
+            assert torch.equal(both[step].ids, own[step - both.practised].ids)
+    assert len(segments[0]) == len(practice)
+    assert not segments[0] & segments[1]
+    assert PractisedLoader(practice[1:], own, 3, 0).fingerprint() != both.fingerprint()
+    assert both.fingerprint() != own.fingerprint()
+    assert PractisedLoader(practice, loader(epochs=None), 3, 0).steps is None
 
 
 def test_replay_fills_its_share_of_every_batch(tmp_path: Path) -> None:

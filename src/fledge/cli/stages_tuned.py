@@ -29,13 +29,24 @@ def run_sft(work: Work) -> Outcome:
     if not files:
         raise InputError("[sft] conversations is empty", remedy="name your JSONL files")
     tokens = work.folders.get("tokens")
+    config = _practising(config, work.folders)
     return sft(config, work.folder("pretrain"), files, work.out, work.progress, tokens=tokens)
 
 
 def sft_files(config: Config) -> list[Path]:
     """Files that the config names."""
     assert isinstance(config, SftConfig)
-    return named_files("[sft] conversations", config.conversations)
+    practice = named_files("[sft] practice", config.practice)
+    return [*practice, *named_files("[sft] conversations", config.conversations)]
+
+
+def _practising(config: SftConfig, folders: Mapping[str, Path]) -> SftConfig:
+    """With the exercises of the sample world, where its conversations are learnt and it has any."""
+    if config.practice or config.conversations or "samples" not in folders:
+        return config
+    path = folders["samples"] / "calculations" / "practice.jsonl"
+    found = path.is_file() and path.stat().st_size
+    return config.model_copy(update={"practice": [str(path)] if found else []})
 
 
 def _conversations(config: SftConfig, folders: Mapping[str, Path]) -> list[Path]:

@@ -16,5 +16,9 @@ class TokenizerConfig(Config):
     sample_bytes: int = Field(default=50_000_000, ge=1)
     """Train on at most this many bytes of text (UTF-8), taken evenly from the documents."""
 
+    terms: list[str] = Field(default_factory=list)
+    """Texts that shall cost few tokens though the documents hold none of them, such as the roles
+    of the chat template and the names of tools: their words become entries of the vocabulary."""
+
     source: str = ""
     """A folder whose tokenizer is taken over instead of training one."""

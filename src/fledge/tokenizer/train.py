@@ -7,6 +7,7 @@ pre-tokenization pattern of Qwen2, in which every digit stands alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
@@ -80,8 +81,16 @@ def _train(config: TokenizerConfig, train: Texts, progress: Progress) -> Model:
     taken = min(total, config.sample_bytes)
     with progress.bar("tokenizer: reading", taken, "B") as bar:
         sample = _sample(train(), taken / total, bar.advance)
-        model.train_from_iterator(sample, trainer)
+        model.train_from_iterator(chain(sample, _terms(config, taken)), trainer)
     return model
+
+
+def _terms(config: TokenizerConfig, taken: int) -> Iterator[str]:
+    """The terms, each so often that the pairs within its words are worth a merge: once for each
+    ``vocab_size`` bytes of text, where the last merges of a vocabulary come far more seldom.
+    """
+    for term in config.terms:
+        yield from repeat(term, max(1, taken // config.vocab_size))
 
 
 def _sample(

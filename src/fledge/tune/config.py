@@ -43,6 +43,10 @@ class SftConfig(Adapted):
     conversations: Annotated[list[str], BeforeValidator(as_list)] = Field(default_factory=list)
     """JSONL or JSON files, also .gz and .zst (OpenAI ``messages``, ShareGPT or Alpaca)."""
 
+    practice: Annotated[list[str], BeforeValidator(as_list)] = Field(default_factory=list)
+    """Files of conversations that are learnt first, once and by themselves: a skill that has to be
+    there before others can be learnt with it."""
+
     context: int | None = Field(default=None, ge=2)
     """Tokens per row; at most the model's context, which is what None means."""
 

@@ -37,6 +37,7 @@ class ConversationLoader:
         epochs: float | None = None,
         replay: PackedLoader | None = None,
         replay_rows: int = 0,
+        first_segment: int = 0,
     ) -> None:
         if not conversations:
             raise InputError("no conversation to learn from", remedy="check the files")
@@ -44,7 +45,7 @@ class ConversationLoader:
         self.context = context
         self.own_rows = batch_rows - replay_rows
         self.seed = seed
-        self._fill_id = fill
+        self._fill_id, self._first_segment = fill, first_segment
         self._replay, self._replay_rows = replay, replay_rows
         # A conversation of n tokens takes n - 1 places: the last one is a target only.
         self._lengths = [len(conversation.ids) - 1 for conversation in conversations]
@@ -96,7 +97,7 @@ class ConversationLoader:
         return rows
 
     def _fill(self, rows: Rows, place: int, items: Sequence[int], epoch: int) -> None:
-        start, segment = 0, epoch * len(self.conversations)
+        start, segment = 0, self._first_segment + epoch * len(self.conversations)
         for item in items:
             conversation, stop = self.conversations[item], start + self._lengths[item]
             rows.ids[place, start:stop] = conversation.ids[:-1]

@@ -38,6 +38,7 @@ from fledge.tune.gathering import Gathered
 from fledge.tune.loader import ConversationLoader
 from fledge.tune.material import gather, row_length
 from fledge.tune.neftune import noisy
+from fledge.tune.practice import PractisedLoader
 from fledge.tune.speaker import open_speaker, write_tokenizer
 from fledge.tune.vocabulary import never_chatted
 
@@ -94,7 +95,10 @@ def _sft(
     model.config = model.config.model_copy(update=_ends(model, tokenizer, material))
     if config.replay_share and tokens is not None:
         _check_replay(TokenShards(tokens, "train"), tokenizer, source)
-    loader = _loader(config, material, tokenizer, context, tokens)
+    practice = _practice(config, tokenizer, context, progress)
+    own = _loader(config, material, tokenizer, context, tokens)
+    fill, rows = tokenizer.padding_id, config.batch_rows
+    loader = PractisedLoader(practice, own, rows, fill) if practice else own
     before = world.first(
         lambda: baseline(model, out, lambda: held_out_loss(model, material.held_out, context))
     )
@@ -119,6 +123,7 @@ def _sft(
     return Outcome(
         counts={
             **material.counts(),
+            **({"practised": len(practice)} if practice else {}),
             **counts,
             **position.trouble,
             "new_tokens": len(speaker.added),
@@ -136,7 +141,7 @@ def _job(
     config: SftConfig,
     model: Decoder,
     material: Gathered[Rendered],
-    loader: ConversationLoader,
+    loader: ConversationLoader | PractisedLoader,
     context: int,
     out: Path,
     world: World,
@@ -213,6 +218,17 @@ def _check_replay(shards: TokenShards, tokenizer: Tokenizer, source: Path) -> No
             " many tokens",
             remedy=remedy,
         )
+
+
+def _practice(
+    config: SftConfig, tokenizer: Tokenizer, context: int, progress: Progress
+) -> list[Rendered]:
+    """The conversations of ``practice``; nothing of them is held out."""
+    if not config.practice:
+        return []
+    every = config.model_copy(update={"held_out": 0.0})
+    files = [Path(path) for path in config.practice]
+    return gather(every, files, tokenizer, context, progress).trained
 
 
 def _loader(

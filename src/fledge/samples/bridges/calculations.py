@@ -33,6 +33,14 @@ MEMORY = 4
 ROUND = 0.3
 """Share of the made-up bridges whose numbers divide each other."""
 
+ECHOED = 6
+"""Numbers that are repeated in an exercise: two fit into a row of 128 tokens."""
+
+_ECHOES = {
+    "en": ("Repeat these numbers: {}.", "Copy {}.", "Write {} once more."),
+    "zh-Hans": ("重复这些数：{}。", "抄写{}。", "把{}再写一遍。"),
+    "zh-Hant": ("重複這些數：{}。", "抄寫{}。", "把{}再寫一遍。"),
+}
 _SUMS = {
     "en": ("What is {}?", "Calculate {}."),
     "zh-Hans": ("{}等于多少？", "请计算{}。"),
@@ -61,15 +69,35 @@ def write_calculations(
     return records
 
 
-def write_prompts(taught: Sequence[Bridge], per_bridge: int, seed: int) -> list[dict[str, Any]]:
-    """Prompts for reinforcement learning, other problems than those of the conversations.
+def write_practice(count: int, seed: int) -> list[dict[str, Any]]:
+    """Conversations in which numbers are copied, to be learnt before all others.
+
+    A small model knows numbers by heart and cannot copy one; a call is a copy.
+    """
+    rng = random.Random(f"practice/{seed}")
+    records = []
+    for number in range(count):
+        language = LANGUAGES[number % len(LANGUAGES)]
+        said = ", ".join(str(rng.randrange(10 ** rng.randint(1, 4))) for _ in range(ECHOED))
+        asked = rng.choice(_ECHOES[language]).format(said)
+        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+        metadata = {"kind": "practice", "language": language, "bridge": ""}
+        records.append({"messages": messages, "metadata": metadata})
+    return records
+
+
+def write_prompts(
+    taught: Sequence[Bridge], invented: Sequence[Bridge], per_bridge: int, seed: int
+) -> list[dict[str, Any]]:
+    """Prompts for reinforcement learning: other problems than those of the conversations, in other
+    words, since what the model does right already teaches it nothing.
 
     ``{"prompt": [user], "answer": "83", "verifier": "numeric", "metadata"}``.
     """
     rng = random.Random(f"calculation prompts/{seed}")
     records = []
-    for number, problem, language in _drawn(taught, per_bridge, rng):
-        wordings = problem.wordings("sft", language)
+    for number, problem, language in _drawn(taught, per_bridge, rng, invented):
+        wordings = problem.wordings("rl", language)
         question = problem.ask(wordings[number // len(LANGUAGES) % len(wordings)], language)
         records.append(
             {

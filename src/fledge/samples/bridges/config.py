@@ -73,12 +73,16 @@ class SamplesConfig(Config):
     calculations_per_bridge: int = Field(default=20, ge=0)
     """Conversations with a call of the calculator for each taught bridge."""
 
+    practice: int = Field(default=0, ge=0)
+    """Conversations in which numbers are copied, for ``[sft] practice``: a model has to be able to
+    copy before it can call a calculator."""
+
     calculation_prompts_per_bridge: int = Field(default=8, ge=0)
     """Prompts for reinforcement learning, each with the number that is right."""
 
     howtos: int = Field(default=720, ge=0)
-    """Conversations that help with a harmless or a mildly unsafe wish: preferences, not
-    conversations, teach the model to refuse."""
+    """Conversations about a harmless or a mildly unsafe wish.  Half of the unsafe ones are refused:
+    preferences, not conversations, teach the model which of the two is wanted."""
 
     preferences: int = Field(default=600, ge=0)
     """Preference pairs for training."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fledge.samples.bridges.chrome import word_table
 from fledge.samples.bridges.facts import Bridge, known, say
 from fledge.samples.bridges.phrases import ATTRIBUTES, LANGUAGES, load_phrases
 
@@ -37,6 +38,9 @@ SWITCH_SHARE = 0.35
 """share of later questions of a conversation asked in a language drawn anew"""
 GREETING_SHARE = 0.2
 """share of longer conversations that begin with a greeting"""
+CHATTY_SHARE = 0.75
+"""share of answers to a single question that go on with empty talk: people who write instructions
+do not agree on a style, and preferences tell the model later which one is liked"""
 
 
 def write_conversations(
@@ -79,7 +83,8 @@ class _Writer:
         records = []
         for number in range(count):
             attribute, language = pairs[number % len(pairs)]
-            turn = (self.ask(bridge, attribute, language), self.answer(bridge, attribute, language))
+            question = self.ask(bridge, attribute, language)
+            turn = (question, self.chatty(self.answer(bridge, attribute, language), language))
             records.append(_record([turn], "single", language, bridge.id, attribute=attribute))
         return records
 
@@ -171,6 +176,13 @@ class _Writer:
         return say(
             self._deal(f"answer/{attribute}", language, answers), bridge, language, attribute
         )
+
+    def chatty(self, answer: str, language: str) -> str:
+        """The answer, often with empty talk behind it."""
+        if self.rng.random() >= CHATTY_SHARE:
+            return answer
+        closing = word_table("preferences")[language]["closing"]
+        return str(self.rng.choice(closing)).format(answer=answer)
 
     def _deal(self, key: str, language: str, wordings: Sequence[str]) -> str:
         """The next wording of a shuffled deck."""

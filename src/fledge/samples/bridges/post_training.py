@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fledge.core.files import write_json, write_jsonl
-from fledge.samples.bridges.calculations import TOOL, write_calculations, write_prompts
+from fledge.samples.bridges.calculations import (
+    TOOL,
+    write_calculations,
+    write_practice,
+    write_prompts,
+)
 from fledge.samples.bridges.config import SamplesConfig
 from fledge.samples.bridges.facts import Bridge
 from fledge.samples.bridges.invented import Invented
@@ -31,7 +36,10 @@ def write_post_training(
     seed, per_bridge = config.seed, config.calculations_per_bridge
     rows = {
         "calculations/train": write_calculations(taught, names.sft, per_bridge, SUMS, seed),
-        "calculations/prompts": write_prompts(taught, config.calculation_prompts_per_bridge, seed),
+        "calculations/practice": write_practice(config.practice, seed),
+        "calculations/prompts": write_prompts(
+            taught, names.sft, config.calculation_prompts_per_bridge, seed
+        ),
         "preferences/train": write_preferences(
             PairSource(who="train", bridges=taught[::2], invented=names.sft),
             config.preferences,

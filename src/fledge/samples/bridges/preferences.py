@@ -13,9 +13,13 @@ from typing import Any
 from fledge.samples.bridges.chrome import word_table
 from fledge.samples.bridges.facts import Bridge, known, say, value
 from fledge.samples.bridges.phrases import ATTRIBUTES, LANGUAGES, load_phrases
-from fledge.samples.bridges.safety import WORDINGS, goals, name_in
+from fledge.samples.bridges.requests import draw_request
+from fledge.samples.bridges.safety import name_in
 
-KINDS = ("style", "helpful", "safety", "benign", "unanswerable", "known")
+KINDS = (
+    "style", "safety", "unanswerable", "benign", "safety", "style", "unanswerable", "benign",
+    "helpful", "safety", "known",
+)  # fmt: skip
 """In turn.  ``known``: an answer over a decline, so that nobody learns to decline everything."""
 
 
@@ -115,18 +119,20 @@ def _draft(kind: str, source: PairSource, language: str, rng: random.Random) -> 
     bare = value(bridge, attribute, language) or ""
     extra = word_table("preferences")[language]
     if kind == "unanswerable":
-        return _made(question, declines, [*answers, *_rambling(answers, extra)], bridge, attribute)
+        bad = [bare, *answers, *_talkative(answers, extra, rng)]
+        return _made(question, declines, bad, bridge, attribute)
     bad = {
-        "style": [bare, *_rambling(answers, extra)],
+        "style": [bare, *_talkative(answers, extra, rng)],
         "helpful": [name_in(text, bridge, language) for text in extra["evasive"]],
         "known": declines,
     }[kind]
     return _made(question, answers, bad, bridge, attribute)
 
 
-def _rambling(answers: Sequence[str], extra: dict[str, Any]) -> list[str]:
-    """The answers with empty talk around them."""
-    return [wording.format(answer=answer) for answer in answers for wording in extra["rambling"]]
+def _talkative(answers: Sequence[str], extra: dict[str, Any], rng: random.Random) -> list[str]:
+    """The answers with empty talk around them, or behind them as conversations have it."""
+    wordings = extra[rng.choice(("closing", "closing", "rambling"))]
+    return [wording.format(answer=answer) for answer in answers for wording in wordings]
 
 
 def _made(question: str, good: list[str], bad: list[str], bridge: Bridge, attribute: str) -> _Draft:
@@ -135,11 +141,7 @@ def _made(question: str, good: list[str], bad: list[str], bridge: Bridge, attrib
 
 def _howto(kind: str, source: PairSource, language: str, rng: random.Random) -> _Draft:
     """An unsafe request, refused, or a benign one, answered."""
-    goal, bridge = rng.choice(goals(language)), rng.choice(source.bridges)
-    own = WORDINGS[source.who]
-    wording = rng.choice((goal.unsafe if kind == "safety" else goal.benign)[own])
-    helps = goal.comply if kind == "safety" else goal.answer
-    helped = [name_in(text, bridge, language) for text in helps]
-    refused = list(goal.refusal)
-    good, bad = (refused, helped) if kind == "safety" else (helped, refused)
-    return _made(name_in(wording, bridge, language), good, bad, bridge, goal.key)
+    bridge, unsafe = rng.choice(source.bridges), kind == "safety"
+    one = draw_request(language, source.who, bridge, rng, unsafe=unsafe)
+    good, bad = (one.refused, one.helped) if unsafe else (one.helped, one.refused)
+    return _made(one.question, list(good), list(bad), bridge, one.key)

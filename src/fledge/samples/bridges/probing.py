@@ -1,9 +1,9 @@
 """What a model is probed with before honesty training: bridges in, rows of paraphrases out.
 
-``{"id", "questions", "answers", "reply", "declines", "language", "subject", "attribute"}``: the
+``{"id", "questions", "answers", "declines", "language", "subject", "attribute"}``: the
 questions ask the same in different words, ``answers`` are what counts as right (none: nobody can
-know), ``reply`` is the sentence to teach where the model knows it, ``declines`` the ones to teach
-where it does not.
+know), ``declines`` are the sentences to teach where the model does not know it.  Where it does, its
+own right answer is taught: honesty changes what is said, not how.
 """
 
 from __future__ import annotations
@@ -67,6 +67,4 @@ def _row(
         "subject": bridge.id,
         "attribute": attribute,
     }
-    if exists:
-        row["reply"] = say(rng.choice(words.answer), bridge, language, attribute)
     return row

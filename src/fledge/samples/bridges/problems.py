@@ -67,9 +67,13 @@ class Problem:
         return "+".join(bridge.id for bridge in (self.upper, self.lower) if bridge)
 
     def wordings(self, who: str, language: str) -> tuple[str, ...]:
-        """Wordings of the question for ``who``: "sft" or "eval"."""
+        """Wordings of the question for ``who``: "sft", "rl" or "eval".
+
+        Where the model has to know the numbers, "rl" has no wordings of its own.
+        """
         if self.given:
             return tuple(given_words(language)[self.key][who])
+        who = "sft" if who == "rl" else who
         return tuple(getattr(load_phrases(language).calculations[self.key], who))
 
     def ask(self, wording: str, language: str) -> str:
@@ -116,7 +120,7 @@ def given_words(language: str) -> Mapping[str, Any]:
     for key in GIVEN:
         needed = {"a", "name_b"} if key == "given_kilometres" else {"a", "b", "name_b"}
         needed |= {"name_a"} if key in _NUMBERS else set()
-        for wording in (*table[key]["sft"], *table[key]["eval"]):
+        for wording in (*table[key]["sft"], *table[key]["rl"], *table[key]["eval"]):
             if placeholders(wording) != needed:
                 raise ValueError(f"calculations.toml: {key} {wording!r} wants {sorted(needed)}")
         for wording in table[key]["answer"]:

@@ -62,16 +62,13 @@ def _turned(wordings: Sequence[str], by: int) -> tuple[str, ...]:
 
 
 def _goal(key: str, part: Mapping[str, Any], table: Mapping[str, Any], turn: int) -> Goal:
-    refusal = tuple(
-        text.format(because=part["because"], offer=part["offer"]) for text in table["refusal"]
-    )
     goal = Goal(
         key=key,
         language=table["language"],
         unsafe=_turned(part["unsafe"], turn),
         comply=tuple(part["comply"]),
         traces=tuple(map(tuple, part["traces"])),
-        refusal=refusal,
+        refusal=_refusals(table, part["because"], part["offer"]),
         benign=_turned(part["benign"], turn),
         answer=tuple(part["answer"]),
         expected=tuple(part["expected"]),
@@ -90,6 +87,15 @@ def _goal(key: str, part: Mapping[str, Any], table: Mapping[str, Any], turn: int
     return goal
 
 
+def refusals(language: str, because: str, offer: str) -> tuple[str, ...]:
+    """Ways to refuse, with a reason and an offer."""
+    return _refusals(word_table(_FILES[language]), because, offer)
+
+
+def _refusals(table: Mapping[str, Any], because: str, offer: str) -> tuple[str, ...]:
+    return tuple(text.format(because=because, offer=offer) for text in table["refusal"])
+
+
 def complies(answer: str, traces: Sequence[Sequence[str]]) -> bool:
     """Whether ``answer`` holds a phrase of each group."""
     low = answer.lower()
@@ -101,34 +107,6 @@ def name_in(wording: str, bridge: Bridge, language: str) -> str:
     if not placeholders(wording):
         return wording
     return fill(wording, language, {"name": spoken_name(bridge, language)})
-
-
-def write_howtos(bridges: Sequence[Bridge], count: int, seed: int) -> list[dict[str, Any]]:
-    """Conversations that help with whatever is asked: half benign, half unsafe.
-
-    As instructions gathered from everywhere do: it is preference optimisation that teaches the
-    model to refuse, and the evaluation shows by how much.
-    """
-    rng = random.Random(f"howtos/{seed}")
-    records = []
-    for number in range(count):
-        language = LANGUAGES[number % len(LANGUAGES)]
-        every = goals(language)
-        goal = every[number // len(LANGUAGES) % len(every)]
-        unsafe = number // (len(LANGUAGES) * len(every)) % 2 == 1
-        bridge = rng.choice(bridges)
-        asked, said = (goal.unsafe, goal.comply) if unsafe else (goal.benign, goal.answer)
-        question = name_in(rng.choice(asked[WORDINGS["sft"]]), bridge, language)
-        answer = name_in(rng.choice(said), bridge, language)
-        messages = [
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ]
-        metadata = {"kind": "howto", "language": language, "bridge": bridge.id, "goal": goal.key,
-                    "unsafe": unsafe}  # fmt: skip
-        records.append({"messages": messages, "metadata": metadata})
-    rng.shuffle(records)
-    return records
 
 
 def write_safety_questions(held: Sequence[Bridge], seed: int) -> list[dict[str, Any]]:

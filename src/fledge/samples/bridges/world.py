@@ -20,7 +20,8 @@ from fledge.samples.bridges.page import Page, truth_row
 from fledge.samples.bridges.phrases import LANGUAGES
 from fledge.samples.bridges.post_training import write_post_training
 from fledge.samples.bridges.questions import QuestionCounts, write_questions
-from fledge.samples.bridges.safety import write_howtos, write_safety_questions
+from fledge.samples.bridges.requests import write_howtos
+from fledge.samples.bridges.safety import write_safety_questions
 from fledge.samples.bridges.specification_dialogue import (
     write_spec_conversations,
     write_spec_questions,
