@@ -219,3 +219,13 @@ def test_broken_folders_are_refused(tmp_path: Path) -> None:
         TextEncoder.load(tmp_path, settings=settings)
     small_tokenizer().save(str(tmp_path / "tokenizer.json"))
     assert TextEncoder.load(tmp_path, settings=settings).vectors(["a"]).shape == (1, 16)
+
+
+def test_token_ids_are_those_of_the_tokenizer(encoder: TextEncoder, minilm: Path) -> None:
+    """Cut at the end of the text, so that the last one is still the special one."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm)
+    for limit in (None, 6):
+        found = encoder.token_ids(TEXTS, limit=limit)
+        most = limit or 256
+        assert found == [tokenizer(t, truncation=True, max_length=most)["input_ids"] for t in TEXTS]
+        assert max(map(len, found)) == most

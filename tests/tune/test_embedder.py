@@ -88,6 +88,7 @@ def test_stopped_and_continued_is_the_same_run(
     assert digests(tmp_path / "out") == digests(trained[0])
 
 
+@pytest.mark.slow
 def test_killed_and_continued_is_the_same_run(files: list[Path], tmp_path: Path) -> None:
     """kill -9 between saved states."""
     out = tmp_path / "out"
