@@ -130,9 +130,10 @@ def test_practice_comes_first_and_once() -> None:
     own = loader(20, epochs=2)
     practice = [rendered(5 + i % 7, seed=100 + i) for i in range(9)]
     both = PractisedLoader(practice, own, batch_rows=3, fill=0)
-    assert both.practised == ConversationLoader(
-        practice, context=16, batch_rows=3, seed=3, fill=0, epochs=1
-    ).steps
+    assert (
+        both.practised
+        == ConversationLoader(practice, context=16, batch_rows=3, seed=3, fill=0, epochs=1).steps
+    )
     assert both.steps == both.practised + (own.steps or 0)
     segments: list[set[int]] = [set(), set()]
     for step in range(both.steps):
