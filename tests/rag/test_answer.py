@@ -68,6 +68,23 @@ def test_a_heading_is_no_answer() -> None:
     assert found.citations[0].quote == "Cars on the bridge pay tolls of two pounds."
 
 
+@pytest.mark.parametrize("mark", ["- ", "* ", "> ", "> 1. ", "12) ", "3、"])
+def test_a_mark_before_a_sentence_is_no_part_of_it(mark: str) -> None:
+    said = "Cars on the bridge pay tolls of two pounds."
+    snapshot = shelf({"d": f"Who pays?\n\n{mark}{said}"}, per=9)
+    found = Answerer(config=OPEN).answer(snapshot, "What are the bridge tolls?")
+    assert found.citations[0].quote == said
+    assert found.text.startswith(said)
+
+
+def test_a_number_that_begins_a_sentence_stays() -> None:
+    said = "1.5 metres of ballast lie on the bridge."
+    found = Answerer(config=OPEN).answer(
+        shelf({"d": said}, per=9), "How much ballast lies on the bridge?"
+    )
+    assert found.citations[0].quote == said
+
+
 def test_the_json_is_the_contract() -> None:
     found = Answerer(config=OPEN).answer(shelf(TEXTS, per=4), "When did the Humber Bridge open?")
     told = json.loads(json.dumps(found.to_json()))

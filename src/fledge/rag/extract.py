@@ -53,7 +53,17 @@ def answering(
             break
         if all(set(terms(one.text)) - set(terms(other.text)) for other in kept):
             kept.append(one)
-    return [replace(one, highlights=_highlights(question, one)) for one in kept]
+    bare = [replace(one, start=one.start + _markup(one.text)) for one in kept]
+    return [replace(one, highlights=_highlights(question, one)) for one in bare]
+
+
+def _markup(text: str) -> int:
+    """Letters of a quotation's or a list's mark before a sentence: they are no part of it."""
+    mark = _MARK.match(text)
+    return mark.end() if mark and mark.end() < len(text) else 0
+
+
+_MARK = re.compile(r"(?:>[ \t]*)*(?:(?:[-*+•]|\d{1,2}[.)])[ \t]+|\d{1,2}、)?")
 
 
 NEARLY = 0.85
