@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ STAGES = (
     "reward",
     "dpo",
     "evals",
+    "ground",
 )
 
 
@@ -38,6 +41,19 @@ def test_every_stage_left_a_manifest_and_no_partial(runs: Path) -> None:
         assert manifest["outputs"]
         assert manifest["seconds"] > 0
     assert not list((runs / "bridges").glob("*.partial"))
+
+
+def test_the_documents_of_a_run_answer_with_citations(runs: Path) -> None:
+    figures = json.loads((runs / "bridges" / "report.json").read_text())["figures"]
+    assert figures["ground.citations_exact"] == 1.0
+    for name in ("facts_en", "facts_zh", "unanswerable", "over_refusal"):
+        assert 0.0 <= figures[f"ground.{name}"] <= 1.0
+    asked = runs / "bridges" / "samples" / "evals" / "facts_en.jsonl"
+    question = json.loads(asked.read_text(encoding="utf-8").splitlines()[0])["input"][0]["content"]
+    words = [sys.executable, "-m", "fledge", "ask", str(runs / "bridges"), question, "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout).keys() == {"answer", "supported", "citations"}
 
 
 def test_report_has_the_figures_everyone_uses(runs: Path) -> None:

@@ -17,6 +17,8 @@ TINY = (
     "samples.specification=false",
     "samples.calculations_per_bridge=2",
     "samples.howtos=24",
+    "samples.practice=32",
+    "samples.preferences=60",
     "samples.honesty_facts=24",
     "tokenizer.vocab_size=640",
     "pretrain.depth=1",
@@ -30,6 +32,7 @@ TINY = (
     "honesty.batch_rows=8",
     "honesty.rehearse=8",
     "evals.limit=6",
+    "ground.limit=6",
 )
 
 

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fledge.cli.grounded import grounding, opened_model, retrieval_of, retrieval_options
+from fledge.cli.index_folder import INDEX
 
 if TYPE_CHECKING:
     from fledge.rag.answered import Answer, Citation
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-
 
 @click.command("ask")
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=INDEX)
 @click.argument("question")
 @click.option("--model", "spec", metavar="DIR|URL", help="Writes the answer; without one the"
               " sentences that answer are shown as they stand.")  # fmt: skip

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fledge.cli.index_folder import INDEX
+
 if TYPE_CHECKING:
     from fledge.index.build_report import BuildReport
     from fledge.index.store.filters import Filter
     from fledge.index.store.protocol import Store
     from fledge.rag.passage import Passage
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 SHOWN = 10
 """Failures told one by one."""
@@ -73,7 +74,7 @@ def build(
 
 
 @command.command("update")
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=INDEX)
 @AS_JSON
 def update(folder: Path, as_json: bool) -> int:
     """Read again what has changed since DIR was built; forget what is gone."""
@@ -125,7 +126,7 @@ def _show(report: BuildReport) -> None:
 
 
 @command.command("search")
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=INDEX)
 @click.argument("query")
 @click.option(
     "-k",
@@ -183,7 +184,7 @@ def _hit(rank: int, passage: Passage) -> dict[str, Any]:
 
 
 @command.command("stats")
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=INDEX)
 @AS_JSON
 def stats(folder: Path, as_json: bool) -> int:
     """How much DIR holds, and what it was made with."""
@@ -208,7 +209,7 @@ def stats(folder: Path, as_json: bool) -> int:
 
 
 @command.command("verify")
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=INDEX)
 @AS_JSON
 def verify(folder: Path, as_json: bool) -> int:
     """Read everything in DIR and check it: texts, spans, words, vectors.
@@ -227,7 +228,7 @@ def verify(folder: Path, as_json: bool) -> int:
 
 
 @command.command("compact")
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=INDEX)
 def compact(folder: Path) -> int:
     """Give back the space of what was replaced and removed."""
     with _opened(folder) as store:
@@ -236,7 +237,7 @@ def compact(folder: Path) -> int:
 
 
 @command.command("remove")
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=INDEX)
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 def remove(folder: Path, ids: Sequence[str]) -> int:
     """Take documents out of DIR.  An update brings back those whose file is still there."""

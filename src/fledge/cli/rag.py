@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from fledge.cli.grounded import grounding, opened_model, retrieval_of, retrieval_options
+from fledge.cli.index_folder import INDEX
 from fledge.cli.progress import terminal_progress
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUT = click.Path(file_okay=False, path_type=Path)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
@@ -162,7 +162,7 @@ def needle_door(spec: str | None, out: Path, hay: Path | None, as_json: bool, **
 
 
 @command.command("calibrate")
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=INDEX)
 @click.argument("questions", type=FILE)
 @retrieval_options
 @AS_JSON

@@ -73,6 +73,8 @@ def _close(run: Path, say: Callable[[str], None]) -> None:
     if any((run / stage / "model").is_dir() for stage in ("sft", "pretrain")):
         say(f"chat:   {_own_name()} chat --model {run}")
         say(f"serve:  {_own_name()} serve --model {run}   (API and chat page)")
+    if (run / "ground" / "index").is_dir():
+        say(f'ask:    {_own_name()} ask {run} "…"   (quoted from the documents, with citations)')
 
 
 def _own_name() -> str:

@@ -13,6 +13,7 @@ import click
 from fledge.cli.adapters import load_adapters
 from fledge.cli.chat import read_keys, warn_if_untaught
 from fledge.cli.grounded import grounding
+from fledge.cli.index_folder import INDEX
 from fledge.cli.progress import terminal_progress
 from fledge.client.open import open_model
 from fledge.core.config import parse_config
@@ -46,7 +47,7 @@ from fledge.server.listen import address, serve, take_port
 )
 @click.option(
     "--index",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=INDEX,
     help="Answer from the documents of this index (fledge index build), with citations.",
 )
 @click.option("--concurrent", type=int, default=16, show_default=True, help="Answers at a time.")

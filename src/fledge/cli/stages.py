@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from fledge.cli import stages_base as base
+from fledge.cli import stages_grounded as grounded
 from fledge.cli import stages_tuned as tuned
 from fledge.cli.stage import Stage, Work
 from fledge.core.config import Config
@@ -12,6 +13,7 @@ from fledge.core.run import Outcome
 from fledge.data.config import CorpusConfig, TokensConfig
 from fledge.evals.config import EvalsConfig
 from fledge.model.locate import RUNGS
+from fledge.rag.ground_config import GroundConfig
 from fledge.samples.bridges.config import SamplesConfig
 from fledge.tokenizer.config import TokenizerConfig
 from fledge.train.config import PretrainConfig
@@ -102,6 +104,12 @@ STAGES: dict[str, Stage] = {
     ),
     "embedder": Stage(config=EmbedderConfig, run=tuned.run_embedder, files=tuned.embedder_files),
     "evals": Stage(config=EvalsConfig, run=_evals, reads=("samples", "tokens", "reward", *RUNGS)),
+    "ground": Stage(
+        config=GroundConfig,
+        run=grounded.run_ground,
+        reads=("samples", "corpus"),
+        files=grounded.ground_files,
+    ),
 }
 """In the order in which they run, whatever the order of a recipe's tables."""
 

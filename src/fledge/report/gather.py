@@ -95,7 +95,7 @@ def read_run(run: Path) -> RunFiles:
         raise InputError(f"{run} is no run directory", remedy="name runs/<name>")
     own = [name.removesuffix(".partial") for name in _folders(run)]
     names = [*STAGES, *(name for name in sorted(set(own)) if name not in STAGES)]
-    optional = {"honesty", "dpo", "ppo", "grpo"}
+    optional = {"honesty", "dpo", "ppo", "grpo", "ground"}
     stages = [_stage(run, name) for name in names]
     shown = [s for s in stages if s.state != MISSING or s.name not in optional]
     if all(stage.state == MISSING for stage in shown):

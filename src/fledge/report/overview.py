@@ -28,6 +28,7 @@ COUNTS = {
     "grpo": ("prompts", "rollouts", "target_tokens", "steps"),
     "ppo": ("prompts", "rollouts", "target_tokens", "steps"),
     "evals": ("rungs", "questions", "documents"),
+    "ground": ("documents", "chunks", "bytes"),
 }
 """Counts of the manifests that tell most about a stage."""
 

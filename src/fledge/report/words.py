@@ -15,6 +15,7 @@ STAGES = {
     "ppo": ("PPO", "强化学习"),
     "grpo": ("GRPO", "强化学习"),
     "evals": ("Evaluation", "评测"),
+    "ground": ("Documents that answer", "文档问答"),
 }
 """Stages in their order: English and Chinese title."""
 

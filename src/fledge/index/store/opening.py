@@ -16,6 +16,12 @@ MANIFEST = "manifest.json"
 SERVERS = ("postgresql://", "postgres://")
 
 
+def find_index(path: Path) -> Path:
+    """The folder of the index that ``path`` means: itself, or that of a run or of its stage."""
+    places = (path, path / "index", path / "ground" / "index")
+    return next((place for place in places if holds_store(place)), path)
+
+
 def store_kind(folder: Path) -> str:
     """What the folder's index is kept in."""
     path = folder / MANIFEST
