@@ -104,7 +104,10 @@ class Host:
             "folder": (self.folder.stat().st_mode, self.folder.stat().st_uid),
             "python": [_facts(path)[:3] for path in python],
             "planted": [path for path in shared if path.exists()],
-            "system v": [_lines(f"/proc/sysvipc/{kind}") for kind in ("shm", "msg", "sem")],
+            "system v": [
+                _shared_memory(),
+                *map(_lines, ("/proc/sysvipc/msg", "/proc/sysvipc/sem")),
+            ],
             "victim": (self.victim.poll(), os.getpriority(os.PRIO_PROCESS, self.victim.pid)),
             "cores": os.sched_getaffinity(self.victim.pid) if self.victim.poll() is None else None,
             "hostname": socket.gethostname(),
@@ -136,6 +139,20 @@ def _lines(path: str) -> list[str]:
     found = Path(path)
     lines = found.read_text(encoding="utf-8").splitlines() if found.exists() else []
     return [line.split()[1] for line in lines]
+
+
+def _shared_memory() -> list[str]:
+    """Segments of System V, but for that of a PostgreSQL which other tests started."""
+    found = Path("/proc/sysvipc/shm")
+    rows = [line.split() for line in found.read_text().splitlines()[1:]] if found.exists() else []
+    return [row[1] for row in rows if _name_of(row[4]) != "postgres"]
+
+
+def _name_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 @pytest.fixture
