@@ -29,22 +29,22 @@ constexpr int OFFSET = 0;
 struct Matrix {
   int rows = 0, cols = 0, kind = 0, panels = 0, groups = 0;
   size_t panel_bytes = 0;
-  Memory memory;
+  uint8_t* data = nullptr;
   std::vector<float> bias;  // (panels * PANEL), or empty
 
-  void allocate(int rows_, int cols_, int kind_) {
+  void allocate(Arena& arena, int rows_, int cols_, int kind_) {
     rows = rows_, cols = cols_, kind = kind_;
     panels = (rows + PANEL - 1) / PANEL;
     groups = (cols + GROUP - 1) / GROUP;
     size_t each = kind == INT8 ? size_t(groups) * (GROUP * PANEL + 2 * PANEL)
                                : size_t(cols) * PANEL * (kind == FLOAT32 ? 4 : 2);
     panel_bytes = each;
-    memory.allocate(each * panels);
+    data = arena.take(each * panels);
   }
-  const uint8_t* panel(int p) const { return memory.data + panel_bytes * p; }
+  const uint8_t* panel(int p) const { return data + panel_bytes * p; }
 
   void set_row(int row, const float* w) {
-    uint8_t* base = memory.data + panel_bytes * (row / PANEL);
+    uint8_t* base = data + panel_bytes * (row / PANEL);
     int lane = row % PANEL, pair = lane % V * 2 + lane / V;
     if (kind == FLOAT32)
       for (int k = 0; k < cols; k++) reinterpret_cast<float*>(base)[k * PANEL + lane] = w[k];

@@ -29,6 +29,7 @@ int round_up(int n, int to) { return (n + to - 1) / to * to; }
 // both in float32 or bfloat16.  Slots and dims are padded to whole vectors.
 struct Model {
   Shape s;
+  Arena weights;
   std::vector<Layer> layers;
   Matrix head;
   std::vector<float> norm, cos, sin;  // cos, sin (positions, d/2)
@@ -46,14 +47,14 @@ struct Model {
     int q = s.heads * s.head_size, kv = s.kv_heads * s.head_size;
     int inner = round_up(s.ffn, PANEL);
     for (Layer& layer : layers) {
-      layer.qkv.allocate(q + 2 * kv, s.width, s.kind);
-      layer.out.allocate(s.width, q, s.kind);
-      layer.up.allocate(inner * (s.gated ? 2 : 1), s.width, s.kind);
-      layer.down.allocate(s.width, s.ffn, s.kind);
+      layer.qkv.allocate(weights, q + 2 * kv, s.width, s.kind);
+      layer.out.allocate(weights, s.width, q, s.kind);
+      layer.up.allocate(weights, inner * (s.gated ? 2 : 1), s.width, s.kind);
+      layer.down.allocate(weights, s.width, s.ffn, s.kind);
       layer.norm1.assign(s.width, 1), layer.norm2.assign(s.width, 1);
       layer.q_norm.assign(s.head_size, 1), layer.k_norm.assign(s.head_size, 1);
     }
-    head.allocate(s.vocabulary, s.width, s.kind);
+    head.allocate(weights, s.vocabulary, s.width, s.kind);
     norm.assign(s.width, 1);
     embedding.allocate(size_t(s.vocabulary) * s.width * (s.kind == FLOAT32 ? 4 : 2));
     slots = round_up(s.block_size, V);

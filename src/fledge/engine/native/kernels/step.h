@@ -361,7 +361,9 @@ void plan_items(Step& s) {
 
 void multiply_in(Step& s, Work work, Site site, int layer) {
   Product of = product_at(s, site, layer);
-  s.phases.push_back({work, layer, Grid(s, of).chunks(of)});
+  Phase phase{work, layer, Grid(s, of).chunks(of)};
+  phase.reads = of.w.panel(0), phase.reads_bytes = of.w.panel_bytes * of.w.panels;
+  s.phases.push_back(phase);
 }
 
 void plan_phases(Step& s) {

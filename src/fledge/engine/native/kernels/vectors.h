@@ -2,9 +2,11 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <list>
 #include <new>
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -134,6 +136,30 @@ struct Memory {
  private:
   uint8_t* base_ = nullptr;
   size_t size_ = 0;
+};
+
+// Memory for many small things that lie and go together: a matrix alone would fill no huge page, and
+// with small pages a step of 16 MB of weights misses the page tables at every 4 KB.
+class Arena {
+ public:
+  uint8_t* take(size_t bytes) {
+    constexpr size_t slab = 1u << 26;
+    bytes = (bytes + 127) / 128 * 128;
+    if (bytes > left_) {
+      slabs_.emplace_back();
+      left_ = std::max(bytes, slab);
+      slabs_.back().allocate(left_);
+      next_ = slabs_.back().data;
+    }
+    uint8_t* taken = next_;
+    next_ += bytes, left_ -= bytes;
+    return taken;
+  }
+
+ private:
+  std::list<Memory> slabs_;
+  uint8_t* next_ = nullptr;
+  size_t left_ = 0;
 };
 
 }  // namespace
