@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from grounded_library import TEXTS, script, small_library
 
 from fledge.client.echo import Echo
-from fledge.core.types import Message
 from fledge.index.config import IndexConfig
 from fledge.index.embed import open_embedder
 from fledge.index.folder import build_index
@@ -20,29 +20,13 @@ from fledge.server.app import create_app
 from fledge.server.config import ServerConfig
 from fledge.server.grounded import Library
 
-TEXTS = {
-    "humber.txt": "The Humber Bridge crosses an estuary. The Humber Bridge opened in 1981."
-    " Its main span is 1,410 metres long.",
-    "zhaozhou.txt": "赵州桥位于河北省。赵州桥由李春设计。主拱跨度为37.02米。",
-    **{f"other{i}.txt": f"Ledger {i} lists the price of oats and hay." for i in range(40)},
-}
 QUESTION: list[Any] = [{"role": "user", "content": "When was the Humber Bridge opened?"}]
-
-
-def script(messages: list[Message]) -> str:
-    if "Humber" in messages[-1].content.rsplit("Question:")[-1]:
-        return "The Humber Bridge opened in 1981 [1]. It was designed by Leonardo [1]."
-    return "赵州桥由李春设计[1]。"
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    texts, folder = tmp_path_factory.mktemp("texts"), tmp_path_factory.mktemp("index") / "index"
-    for name, text in TEXTS.items():
-        (texts / name).write_text(text, encoding="utf-8")
-    build_index(IndexConfig(input=(str(texts),), embedder="none"), folder, open_embedder("none"))
-    with opened(folder) as grounding:
-        yield Library(grounding)
+    with small_library(tmp_path_factory.mktemp("library")) as made:
+        yield made
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,23 @@ def test_a_bad_batch_leaves_no_trace_in_the_weights(
     assert curve == rows(tmp_path / "b" / "loss.jsonl")
     assert [line for line in told.lines if "loss nan" in line and "step 11: batch skipped" in line]
     assert not (tmp_path / "a" / "state" / "good").exists()
+
+
+def test_data_of_another_kind_are_no_spike_where_they_begin(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fledge.train.spikes.WINDOW", 8)
+    order = [0] * 12  # learnt by heart; everything behind it is then unusual
+    batches = Chosen(folders, [*order, *range(1, 13)], spoilt=range(12, 24), spoil=nonsense)
+    careful = {"rewind_every": 4, "spike_sigma": 0.5}
+    told = Listening()
+    with suppress(FledgeError):
+        train(pico_training(batches, tmp_path / "a", **careful), told)
+    assert any("is usual at step 13: batch skipped" in line for line in told.lines)
+    told.lines.clear()
+    turning = replace(pico_training(batches, tmp_path / "b", **careful), turns=(12,))
+    train(turning, told)
+    assert not any("at step 13:" in line for line in told.lines)
 
 
 def test_the_batch_and_what_was_seen_are_kept(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -45,6 +45,9 @@ class Training:
     """What else there is to log of the steps since it was last asked (``log_every``)."""
     write: Callable[[], list[str]] | None = None
     """What the model as it stands makes of each of ``config.samples``."""
+    turns: tuple[int, ...] = ()
+    """Numbers of batches with which data of another kind begin: the losses before are no measure
+    of theirs, so that they are not taken for spikes."""
     ahead: int = AHEAD
     """Batches built while others compute; 0 where they depend on the weights."""
     world: World = ALONE

@@ -46,7 +46,10 @@ def train(job: Training, progress: Progress) -> Position:
                 if states.wants_good(position):
                     states.keep_good(position, journal.sizes())
                 meter.begin(batches.waited_seconds)
-                batch = batches[position.next_batch(job.steps)]
+                number = position.next_batch(job.steps)
+                if number in job.turns:
+                    position.recent = []
+                batch = batches[number]
                 rate = rate_factor(position.step, job.steps, job.config)
                 done = update(job, objective, batch, position, rate)
                 if done.fault is None:

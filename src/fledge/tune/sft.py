@@ -153,6 +153,7 @@ def _job(
         model=model,
         objective=noisy(cross_entropy(config.z_loss), config.neftune_alpha, config.seed),
         batches=loader,
+        turns=(loader.practised,) if isinstance(loader, PractisedLoader) else (),
         steps=loader.steps or config.steps or 1,
         context=context,
         optimizers=build_optimizers(model, config, matrix_rate=matrix_rate, other_rate=other_rate),

@@ -40,7 +40,7 @@ export async function modelName(key) {
   return (await response.json()).data[0].id;
 }
 
-/** Answer `request`: yields {text}, and last {finish, usage}. */
+/** Answer `request`: yields {text, citations}, and last {finish, usage}. */
 export async function* chat(request, key, signal) {
   const body = { ...request, stream: true, stream_options: { include_usage: true } };
   const response = await checked(
@@ -62,7 +62,10 @@ export async function* chat(request, key, signal) {
     if (chunk.usage) end.usage = chunk.usage;
     const choice = chunk.choices[0];
     if (choice?.finish_reason) end.finish = choice.finish_reason;
-    if (choice?.delta?.content) yield { text: choice.delta.content };
+    const { content, citations, supported } = choice?.delta ?? {};
+    // A grounded answer's pieces bring new citations; its last event brings them all.
+    if (supported !== undefined) yield { text: "", citations, all: true };
+    else if (content || citations) yield { text: content ?? "", citations };
   }
   throw new ApiError(0, ""); // The stream ended without [DONE].
 }

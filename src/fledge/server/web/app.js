@@ -11,7 +11,7 @@ const NUMBERS = ["temperature", "top_p", "max_tokens", "seed"];
 const FIELDS = ["system", ...NUMBERS];
 
 
-let messages = load(sessionStorage, "fledge.chat", []); // {role, content, note, error, left}
+let messages = load(sessionStorage, "fledge.chat", []); // {role, content, citations, note, error, left}
 let settings = load(localStorage, "fledge.settings", {});
 let model = null;
 let running = null; // the AbortController of the answer being written
@@ -93,8 +93,28 @@ function messageNode(message, place) {
     if (!message.content) body.remove();
     node.append(error);
   }
+  if (message.citations?.length) node.append(sourcesNode(message.citations));
   node.append(footNode(message, last));
   return node;
+}
+
+/** What an answer rests on: each quotation with its document and the place in it. */
+function sourcesNode(citations) {
+  const list = element("ol", "sources");
+  list.setAttribute("aria-label", text.sources);
+  for (const { marker, path, place, quote } of citations) {
+    const row = element("li");
+    row.append(element("span", "marker", marker));
+    const where = element("cite", "", path.split("/").slice(-2).join("/"));
+    where.title = path;
+    row.append(where);
+    if (place) row.append(element("span", "place", place));
+    const said = element("blockquote", "", quote);
+    said.dir = "auto";
+    row.append(said);
+    list.append(row);
+  }
+  return list;
 }
 
 function footNode(message, last) {
@@ -220,10 +240,13 @@ async function write(reply, controller) {
   for await (const piece of answers) {
     if (running !== controller) return; // a new chat was begun meanwhile
     if (left.turns) reply.left = { context: left.context };
-    if (piece.text) {
+    if (piece.text !== undefined) {
       began ??= performance.now();
       const stay = atEnd();
       reply.content += piece.text;
+      if (piece.citations) {
+        reply.citations = piece.all ? piece.citations : [...(reply.citations ?? []), ...piece.citations];
+      }
       // Looked up each time: a change of language draws the conversation anew.
       $("log").lastElementChild.querySelector(".body").textContent = reply.content;
       if (stay) toEnd();
