@@ -19,6 +19,9 @@ from fledge.metrics.declines import declines
         ("我的資料無法回答這個問題。", "zh-Hant"),
         ("I don't know.", "zh-Hant"),
         ("無法確定", ""),
+        ("The answer is not in your documents.", "en"),
+        ("您的文档中没有答案。", "zh-Hans"),
+        ("您的文件中沒有答案。", "zh-Hant"),
         ("我不知道", "fr"),
     ],
 )

@@ -12,6 +12,7 @@ from fledge.evals.dataset import Sample
 from fledge.evals.solvers import Advance, Answer, Solver
 from fledge.evals.tasks import Row, figures_of, load_task, run_task
 from fledge.rag import answered
+from fledge.rag.answer import AnswerConfig
 from fledge.rag.grounding import Grounding
 
 ASKED = ("facts_en", "facts_zh_hans", "facts_zh_hant", "unanswerable")
@@ -48,7 +49,7 @@ def measure_grounding(
 
 def _solver(ground: Grounding, citations: list[bool]) -> Solver:
     """Asks the index; whether each citation holds is noted in ``citations``."""
-    answerer = ground.answerer()
+    answerer = ground.answerer(config=AnswerConfig(sentences=1))  # a value and no other
 
     def solve(samples: Sequence[Sample], advance: Advance) -> list[Answer]:
         found = []

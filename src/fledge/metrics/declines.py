@@ -11,15 +11,16 @@ MARKERS: dict[str, tuple[str, ...]] = {
         "don't know", "do not know", "not know", "no information", "no record", "not sure",
         "can't answer", "cannot answer", "can not answer", "unable to answer", "don't have",
         "do not have", "documents do not answer", "documents say nothing", "not in my documents",
-        "no idea", "would rather not guess",
+        "no idea", "would rather not guess", "not in your documents",
     ),
     "zh-Hans": (
         "不知道", "不清楚", "不了解", "我没有", "资料里没有", "资料中没有", "没有相关", "无法回答",
-        "不能回答", "无法确定", "没有信息", "没有记录",
+        "不能回答", "无法确定", "没有信息", "没有记录", "文档中没有答案",
     ),
     "zh-Hant": (
         "不知道", "不清楚", "不瞭解", "我沒有", "資料裡沒有", "資料中沒有", "沒有相關", "無法回答",
         "不能回答", "無法確定", "沒有資訊", "沒有紀錄", "沒有記錄",
+        "文件中沒有答案",
     ),
 }  # fmt: skip
 """Phrases that only stand in declining answers.  A set may bring its own in its metadata."""

@@ -1,0 +1,60 @@
+"""An index asked the ladder's questions: right, declined, and quoted to the character."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fledge.core.files import read_json, read_jsonl, write_jsonl
+from fledge.core.protocols import Silent
+from fledge.evals.grounded import measure_grounding
+from fledge.index.config import IndexConfig
+from fledge.index.embed import open_embedder
+from fledge.index.folder import build_index
+from fledge.rag.grounding import opened
+
+TEXTS = {
+    "humber.txt": "The Humber Bridge crosses an estuary. The Humber Bridge opened in 1981."
+    " Its main span is 1,410 metres long.",
+    "zhaozhou.txt": "赵州桥位于河北省。赵州桥由李春设计。主拱跨度为37.02米。",
+    **{f"other{i}.txt": f"Ledger {i} lists the price of oats and hay." for i in range(40)},
+}
+
+
+def sample(name: str, question: str, target: str, language: str = "en") -> dict[str, object]:
+    metadata = {"set": name, "language": language, "attribute": "a", "bridge": "b"}
+    asked = [{"role": "user", "content": question}]
+    return {"id": f"{name}/{question}", "input": asked, "target": target, "metadata": metadata}
+
+
+def test_an_index_is_measured(tmp_path: Path) -> None:
+    texts, sets = tmp_path / "texts", tmp_path / "sets"
+    texts.mkdir()
+    sets.mkdir()
+    for name, text in TEXTS.items():
+        (texts / name).write_text(text, encoding="utf-8")
+    questions = {
+        "facts_en": [("When did the Humber Bridge open?", "1981", "en")],
+        "facts_zh_hans": [("赵州桥是谁设计的？", "李春", "zh-Hans")],
+        "unanswerable": [
+            ("When did the Quagmire Viaduct open?", "", "en"),
+            ("榆树坡大桥是谁设计的？", "", "zh-Hans"),
+        ],
+    }
+    for name, rows in questions.items():
+        write_jsonl(sets / f"{name}.jsonl", (sample(name, *row) for row in rows))
+    config = IndexConfig(input=[str(texts)], embedder="none")
+    build_index(config, tmp_path / "index", open_embedder("none"))
+    with opened(tmp_path / "index") as ground:
+        figures = measure_grounding(ground, sets, tmp_path / "out", Silent())
+    assert figures == {
+        "ground.facts_en": 1.0,
+        "ground.facts_zh": 1.0,
+        "ground.unanswerable": 1.0,
+        "ground.over_refusal": 0.0,
+        "ground.citations_exact": 1.0,
+    }
+    (row,) = read_jsonl(tmp_path / "out" / "facts_en.jsonl")
+    assert row["answer"] == "The Humber Bridge opened in 1981."
+    summary = read_json(tmp_path / "out" / "summary.json")
+    assert json.dumps(summary["tasks"]["unanswerable"]).count("declined") == 1
