@@ -48,6 +48,9 @@ def test_the_documents_of_a_run_answer_with_citations(runs: Path) -> None:
     assert figures["ground.citations_exact"] == 1.0
     for name in ("facts_en", "facts_zh", "unanswerable", "over_refusal"):
         assert 0.0 <= figures[f"ground.{name}"] <= 1.0
+    page = (runs / "bridges" / "report.html").read_text(encoding="utf-8")
+    assert "after DPO" in page  # the headline is of the last model, not of the documents
+    assert "after Ground" not in page
     asked = runs / "bridges" / "samples" / "evals" / "facts_en.jsonl"
     question = json.loads(asked.read_text(encoding="utf-8").splitlines()[0])["input"][0]["content"]
     words = [sys.executable, "-m", "fledge", "ask", str(runs / "bridges"), question, "--json"]

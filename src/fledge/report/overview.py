@@ -66,8 +66,9 @@ def pipeline(run: RunFiles) -> Html:
 
 
 def _rungs(run: RunFiles) -> list[str]:
-    """Names of rungs, highest first."""
-    return ["base" if s.name == "pretrain" else s.name for s in reversed(run.stages)]
+    """Names of models' stages, highest first: documents that answer are no model."""
+    models = [stage.name for stage in run.stages if stage.name != "ground"]
+    return ["base" if name == "pretrain" else name for name in reversed(models)]
 
 
 def _card(value: str, english: str, chinese: str, note: str) -> Html:
