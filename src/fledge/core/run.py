@@ -36,8 +36,9 @@ from fledge.core.files import (
 
 MANIFEST = "manifest.json"
 KEY = "stage.json"
-VOLATILE = ("logs", "state")
-"""Folders of a stage that are kept but not digested: timings, events, training state."""
+VOLATILE = ("logs", "state", "index")
+"""Folders of a stage that are kept but not digested: timings, events, training state, an index,
+whose bytes depend on when and in which batches it was written."""
 
 _PACKAGES = ("fledge", "torch", "numpy", "tokenizers", "trafilatura", "pyarrow", "safetensors")
 
