@@ -13,6 +13,7 @@ from fledge.core.errors import InputError
 from fledge.core.types import Document, Span
 from fledge.index.loaded import Box, Place
 from fledge.index.store.filters import Filter
+from fledge.index.store.known import COLUMNS, known_documents
 from fledge.index.store.postgres.filtering import condition
 from fledge.index.store.postgres.schema import from_bytes, to_bytes
 from fledge.index.store.postgres.writing import literal
@@ -223,18 +224,7 @@ class PostgresSnapshot:
         return [box for (data,) in rows for box in boxes_in(data, start, end)]
 
     def known(self) -> Iterable[Known]:
-        rows = self._rows("SELECT id, path, hash, fingerprint, searched FROM documents")
-        found = (
-            Known(
-                id=from_bytes(id),
-                path=from_bytes(path),
-                hash=hash,
-                fingerprint=fingerprint,
-                chunks=searched,
-            )
-            for id, path, hash, fingerprint, searched in rows
-        )
-        return sorted(found, key=lambda known: known.id)
+        return known_documents(self._rows(f"SELECT {COLUMNS} FROM documents"), from_bytes)
 
     def sizes(self) -> Sizes:
         query = "SELECT count(*), coalesce(sum(characters), 0)::bigint FROM documents"

@@ -14,6 +14,7 @@ from fledge.core.errors import InputError
 from fledge.core.types import Document, Span
 from fledge.index.loaded import Box, Place
 from fledge.index.store.filters import Filter
+from fledge.index.store.known import COLUMNS, known_documents
 from fledge.index.store.protocol import Found, Hit, Known, Sizes, Vectors
 from fledge.index.store.sqlite.filtering import documents_of
 from fledge.index.store.sqlite.postings import bm25, frequencies
@@ -204,20 +205,9 @@ class SqliteSnapshot:
         return row
 
     def known(self) -> Iterable[Known]:
-        rows = self._connection.execute(
-            "SELECT id, path, hash, fingerprint, searched FROM documents"
+        return known_documents(
+            self._connection.execute(f"SELECT {COLUMNS} FROM documents"), from_sql
         )
-        found = (
-            Known(
-                id=from_sql(id),
-                path=from_sql(path),
-                hash=hash,
-                fingerprint=fingerprint,
-                chunks=searched,
-            )
-            for id, path, hash, fingerprint, searched in rows
-        )
-        return sorted(found, key=lambda known: known.id)
 
     def sizes(self) -> Sizes:
         query = "SELECT count(*), coalesce(sum(characters), 0) FROM documents"
