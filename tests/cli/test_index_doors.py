@@ -225,6 +225,16 @@ def kill_builds(folder: Path, out: Path, times: int, count: int, capsys: Any) ->
     store.close()
 
 
+def test_inputs_without_a_file_are_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["index", "build", "--input", str(tmp_path / "empty"), "--out", str(tmp_path / "index")]
+    done = subprocess.run(
+        [sys.executable, "-m", "fledge", *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "nothing was found to read" in done.stderr
+
+
 def test_killed_builds_go_on(tmp_path: Path, files: Path, capsys: Any) -> None:
     folder = tmp_path / "many"
     folder.mkdir()

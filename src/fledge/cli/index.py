@@ -123,6 +123,8 @@ def _show(report: BuildReport) -> None:
         f"the index holds {sizes['documents']:,} documents in {sizes['chunks']:,} chunks,"
         f" {sizes['bytes'] / 1e6:,.1f} MB"
     )
+    if not sizes["documents"]:
+        click.echo("nothing was found to read: check --input", err=True)
 
 
 @command.command("search")
