@@ -11,16 +11,26 @@ from typing import Any
 
 import pytest
 
+from fledge.core.types import Message
 from fledge.evals.win_rate import grade
 from fledge.metrics.declines import declines
 from fledge.metrics.refusals import refuses
-from fledge.samples.bridges import calculations, preferences, probing, problems, requests, safety
+from fledge.samples.bridges import (
+    calculations,
+    fact_prompts,
+    preferences,
+    probing,
+    problems,
+    requests,
+    safety,
+)
 from fledge.samples.bridges.chrome import word_table
 from fledge.samples.bridges.conversations import ConversationCounts, write_conversations
 from fledge.samples.bridges.facts import Bridge, load_bridges, select, split, strangers
 from fledge.samples.bridges.invented import Invented, all_names, invent_for_all
 from fledge.samples.bridges.phrases import LANGUAGES
 from fledge.samples.bridges.preferences import PairSource
+from fledge.tune.verifiers import VERIFIERS
 
 SEED = 3
 Rows = list[dict[str, Any]]
@@ -109,6 +119,7 @@ def test_no_wording_of_the_evaluation_is_learnt(
             *calculations.write_practice(300, SEED),
             *calculations.write_calculations(taught, names.sft, 8, 20, SEED),
             *calculations.write_prompts(taught, names.sft, 8, SEED),
+            *fact_prompts.write_fact_prompts(taught, names.sft, 300, SEED),
             *pairs["train"],
             *pairs["judge"],
             *probing.write_probes(taught, strangers(load_bridges(), [*taught, *held]),
@@ -208,8 +219,8 @@ def test_calculations_are_right_and_call_the_tool(
         user, call, tool, said = row["messages"]
         assert [m["role"] for m in row["messages"]] == ["user", "assistant", "tool", "assistant"]
         function = call["tool_calls"][0]["function"]
-        a, sign, b = json.loads(function["arguments"])["expression"].split()
-        right = {"+": Decimal(a) + Decimal(b), "-": Decimal(a) - Decimal(b)}
+        a, sign, b = told(json.loads(function["arguments"])["expression"])
+        right = {"+": Decimal(a) + Decimal(b), "-": abs(Decimal(a) - Decimal(b))}
         value = right.get(sign) or Decimal(a) / Decimal(b)
         assert Decimal(tool["content"]) == value, row
         assert tool["content"] in said["content"]
@@ -217,16 +228,53 @@ def test_calculations_are_right_and_call_the_tool(
             numbers = re.findall(r"\d+", user["content"])
             assert a in numbers
             assert b in numbers or row["metadata"]["attribute"] == "given_kilometres"
+            if sign != "/":
+                assert numbers.index(a) <= numbers.index(b), "as it is asked"
+
+
+def told(expression: str) -> tuple[str, str, str]:
+    """(a, sign, b) of ``abs(a - b)``, ``a - b``, ``a + b`` or ``a / b``."""
+    a, sign, b = expression.removeprefix("abs(").removesuffix(")").split()
+    return a, sign, b
+
+
+def test_numbers_are_called_in_the_order_of_the_question() -> None:
+    bridges = load_bridges()
+    one = problems.Problem(key="given_gap", upper=bridges[0], lower=bridges[1], a=1994, b=1976)
+    assert one.call("{name_a} {a}, {name_b} {b}") == "abs(1994 - 1976)"
+    assert one.call("{name_b} {b}, {name_a} {a}") == "abs(1976 - 1994)"
+    known = problems.Problem(key="opened_gap", upper=bridges[0], lower=bridges[1], a=1994, b=1976)
+    assert known.call("{name_b} before {name_a}?") == "abs(1976 - 1994)"
+    ratio = problems.Problem(key="given_ratio", upper=bridges[0], lower=bridges[1], a=900, b=300)
+    assert ratio.call("{b} {name_b}, {a} {name_a}") == "900 / 300"
+
+
+def test_prompts_for_facts_say_what_is_right(
+    halves: tuple[list[Bridge], list[Bridge]], names: Invented
+) -> None:
+    taught = halves[0]
+    rows = fact_prompts.write_fact_prompts(taught, names.sft, 120, SEED)
+    assert len({row["id"] for row in rows}) == 120
+    for row in rows:
+        bridge = row["metadata"]["bridge"]
+        assert (row["answer"] is None) == (bridge in {one.id for one in names.sft})
+        if row["answer"] is not None:
+            assert row["answer"] not in row["metadata"]["rivals"]
+            good, bad = row["answer"], row["metadata"]["rivals"][0]
+            reference = {**row["metadata"], "answer": row["answer"]}
+            asked = [Message(role="user", content=row["prompt"][0]["content"])]
+            assert VERIFIERS["fact"](asked, good, reference).reward == 1
+            assert VERIFIERS["fact"](asked, bad, reference).reward == 0
 
 
 def test_prompts_and_questions_have_the_answer(
     halves: tuple[list[Bridge], list[Bridge]], names: Invented
 ) -> None:
     for row in calculations.write_prompts(halves[0], names.sft, 4, SEED):
-        a, sign, b = row["metadata"]["expression"].split()
+        a, sign, b = told(row["metadata"]["expression"])
         assert sign in "+-/"
         assert float(row["answer"]) == pytest.approx(
-            {"+": int(a) + int(b), "-": int(a) - int(b), "/": int(a) / int(b)}[sign]
+            {"+": int(a) + int(b), "-": abs(int(a) - int(b)), "/": int(a) / int(b)}[sign]
         )
     rows = calculations.arithmetic_questions(halves[1], random.Random(SEED), 60)
     assert len(rows) == 60
@@ -266,6 +314,7 @@ def test_everything_repeats_from_the_seed(
         lambda seed: preferences.write_preferences(source, 60, seed),
         lambda seed: calculations.write_calculations(taught, names.sft, 3, 5, seed),
         lambda seed: calculations.write_prompts(taught, names.sft, 3, seed),
+        lambda seed: fact_prompts.write_fact_prompts(taught, names.sft, 40, seed),
         lambda seed: requests.write_howtos(taught, 40, seed),
         lambda seed: calculations.write_practice(20, seed),
         lambda seed: probing.write_probes(taught, [], names.probes, 60, seed),

@@ -88,11 +88,17 @@ def _bring_up_to_date(config: Any, out: Path, *, force: bool, as_json: bool) -> 
     from fledge.index.embed import default_cache, open_embedder
     from fledge.index.folder import build_index
 
+    calibration = out / "calibration.json"
+    fitted = calibration.is_file()
     embedder = open_embedder(config.embedder, cache=default_cache())
     try:
         report = build_index(config, out, embedder, force=force, progress=terminal_progress())
     finally:
         embedder.close()
+    if fitted and not calibration.is_file():
+        click.echo(
+            "what 'fledge rag calibrate' fitted was of the former settings and is gone", err=True
+        )
     if as_json:
         click.echo(json.dumps(report.as_json(), ensure_ascii=False))
     else:

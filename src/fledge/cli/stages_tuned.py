@@ -115,7 +115,7 @@ def pair_files(config: Config) -> list[Path]:
 
 
 def run_grpo(work: Work) -> Outcome:
-    """Prompts: those of the config, or the calculations of the sample world."""
+    """Prompts: those of the config, or those of the sample world."""
     from fledge.tune.reinforce import grpo
 
     assert isinstance(work.config, GrpoConfig)
@@ -133,7 +133,7 @@ def run_ppo(work: Work) -> Outcome:
 
 
 def _prompts(work: Work, config: ReinforceConfig) -> list[Path]:
-    return given_or_sample(work, "prompts", config.prompts, "calculations", "prompts.jsonl")
+    return given_or_sample(work, "prompts", config.prompts, "prompts", "train.jsonl")
 
 
 def prompt_files(config: Config) -> list[Path]:

@@ -17,7 +17,7 @@ from fledge.rag.answered import Answer, Citation
 from fledge.rag.cite import Checker, Claim, Claims, with_markers
 from fledge.rag.evidence import Seen, measure
 from fledge.rag.extract import Sentence, answering
-from fledge.rag.language import language_of
+from fledge.rag.language import prompt_language
 from fledge.rag.passage import Passage, Query
 from fledge.rag.prompt import (
     Counter,
@@ -146,7 +146,7 @@ class Answerer:
         """The evidence, and which support model weighs it: "language" or "language:embedder"."""
         seen = [Seen(text=one.text, dense=one.scores.get("dense")) for one in passages]
         measures = measure(question, tools.rarity(question), seen)
-        language = language_of(question)
+        language = prompt_language(question)
         if tools.vectors is None or "cosine" not in measures:
             return measures, language
         return measures, f"{language}:{tools.vectors.name}"

@@ -14,7 +14,7 @@ from fledge.index.store.protocol import Snapshot
 from fledge.metrics.ranking import reciprocal_rank
 from fledge.rag.answer import Answerer
 from fledge.rag.hidden import Hidden
-from fledge.rag.language import Language, language_of
+from fledge.rag.language import Language, prompt_language
 from fledge.rag.passage import Passage, Query
 from fledge.rag.questions import Labelled
 from fledge.rag.retrieval_config import FusionConfig, LegWeights
@@ -68,7 +68,7 @@ def calibrate_fusion(
     for one in questions:
         if not one.answerable:
             continue
-        language = language_of(one.question)
+        language = prompt_language(one.question)
         for share in SHARES:
             weights = LegWeights(dense=share, lexical=1 - share)
             changed = retriever.with_weights({language: weights})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from fledge.core.protocols import ChatModel
 from fledge.core.types import Message
-from fledge.rag.language import Language, language_of
+from fledge.rag.language import Language, prompt_language
 from fledge.rag.model_lines import ask_model, lines_of
 from fledge.rag.passage import Query
 from fledge.rag.search import Ask
@@ -56,7 +56,7 @@ def standing_alone(query: Query, how: str, model: ChatModel | None, trace: Trace
     with trace.stage("history") as stage:
         if how == "rewrite":
             assert model is not None, "checked when the retriever was made"
-            prompt = _REWRITE[language_of(query.text)].format(
+            prompt = _REWRITE[prompt_language(query.text)].format(
                 history=_told(query.history), question=query.text
             )
             written = lines_of(ask_model(model, prompt, stage), 1)
@@ -76,7 +76,7 @@ def reworded(asks: Sequence[Ask], count: int, model: ChatModel, trace: Trace) ->
     """The asks and other wordings of the first one."""
     with trace.stage("reword") as stage:
         question = asks[0].text
-        prompt = _REWORD[language_of(question)].format(question=question, count=count)
+        prompt = _REWORD[prompt_language(question)].format(question=question, count=count)
         lines = lines_of(ask_model(model, prompt, stage), count, known=(question,))
         if not lines:
             stage.notes.append("no other wording: the question alone is searched for")
@@ -88,7 +88,7 @@ def answered(asks: Sequence[Ask], model: ChatModel, trace: Trace) -> list[Ask]:
     """The asks, the embedder reading a made-up answer to the first (arXiv:2212.10496)."""
     with trace.stage("hyde") as stage:
         question = asks[0].text
-        prompt = _HYDE[language_of(question)].format(question=question)
+        prompt = _HYDE[prompt_language(question)].format(question=question)
         passage = ask_model(model, prompt, stage)
         if not passage:
             stage.notes.append("no passage: the embedder reads the question itself")
@@ -109,7 +109,7 @@ def step_by_step(
     for _ in range(count):
         with trace.stage("next step") as stage:
             told = "\n".join(f"- {fact}" for fact in facts) or "-"
-            prompt = _NEXT[language_of(ask.text)].format(question=ask.text, facts=told)
+            prompt = _NEXT[prompt_language(ask.text)].format(question=ask.text, facts=told)
             text = ask_model(model, prompt, stage)
             if _is_done(text):
                 return asked

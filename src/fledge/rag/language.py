@@ -1,4 +1,4 @@
-"""A text in, the language its question is asked in out: "zh" or "en", by its script."""
+"""A text in, the language in which it is to be answered out: "zh" or "en", by its script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORD = 4.0
 """Latin letters that say as much as one Chinese character."""
 
 
-def language_of(text: str) -> Language:
+def prompt_language(text: str) -> Language:
     """ "zh" when Chinese characters carry more of the text than words of letters, else "en".
 
     "《ALPHA》的导演是谁" is Chinese: a name in Latin letters does not change the question.

@@ -15,7 +15,7 @@ from typing import Protocol
 from fledge.core.protocols import ChatModel
 from fledge.core.types import Message
 from fledge.index.terms import terms
-from fledge.rag.language import Language, language_of
+from fledge.rag.language import Language, prompt_language
 from fledge.rag.model_lines import ask_model
 from fledge.rag.prompt import Counter, estimate_tokens
 from fledge.rag.trace import Stage
@@ -89,7 +89,7 @@ class SummaryMemory:
         old = self.messages[: len(self.messages) - len(kept)]
         self.messages = kept
         stage = Stage(name="summary")
-        prompt = _SUMMARY[language_of(old[-1].content)].format(
+        prompt = _SUMMARY[prompt_language(old[-1].content)].format(
             before=self.summary or "-",
             turns="\n".join(f"{one.role}: {one.content}" for one in old),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from fledge.core.types import Message
 from fledge.guard.injection import injection_verdict
-from fledge.rag.language import Language, language_of
+from fledge.rag.language import Language, prompt_language
 from fledge.rag.parts import parts
 from fledge.rag.passage import Passage
 
@@ -79,7 +79,7 @@ def build_prompt(
     The question and the rules always stay; passages come before history.  System messages in the
     history stand before the rules.  ``short``: no rules.
     """
-    language = language_of(question)
+    language = prompt_language(question)
     rules = _RULES[language].format(not_found=not_found(question))
     without = short or count(rules) > RULES * budget
     rules = "" if without else rules
@@ -118,9 +118,9 @@ def build_prompt(
 
 def not_found(question: str) -> str:
     """What is said when the documents do not answer, in the question's language and script."""
-    if language_of(question) == "zh" and _TRADITIONAL.search(question):
+    if prompt_language(question) == "zh" and _TRADITIONAL.search(question):
         return NOT_FOUND_TRADITIONAL
-    return NOT_FOUND[language_of(question)]
+    return NOT_FOUND[prompt_language(question)]
 
 
 def says_not_found(text: str) -> bool:

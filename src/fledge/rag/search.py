@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fledge.index.language import language_of as exact_language
+from fledge.index.language import language_of
 from fledge.index.store.filters import Filter
 from fledge.index.store.protocol import Hit, Vectors
 from fledge.index.terms import terms
 from fledge.rag.fusion import Candidate, Ranked, reciprocal_ranks, weighted_scores
-from fledge.rag.language import language_of
+from fledge.rag.language import prompt_language
 from fledge.rag.rarity import coverage
 from fledge.rag.retrieval_config import LegWeights, RetrievalConfig
 from fledge.rag.tools import Tools
@@ -42,7 +42,9 @@ def search(
     with trace.stage("embed") as stage:
         vectors = _vectors(asks, weights, tools)
         stage.results = len(vectors)
-        idle = {language_of(ask.text) for ask, w in zip(asks, weights, strict=True) if not w.dense}
+        idle = {
+            prompt_language(ask.text) for ask, w in zip(asks, weights, strict=True) if not w.dense
+        }
         if tools.vectors is not None and config.legs == "hybrid" and idle:
             names = ", ".join(sorted(idle))
             stage.notes.append(f"{tools.vectors.name} is not used for questions in {names}")
@@ -72,10 +74,10 @@ def leg_weights(question: str, config: RetrievalConfig, tools: Tools) -> LegWeig
         return LegWeights(dense=0, lexical=1)
     if config.legs == "dense":
         return LegWeights(dense=1, lexical=0)
-    language = language_of(question)
+    language = prompt_language(question)
     if language in config.fusion.weights:
         return config.fusion.weights[language]
-    trust = tools.vectors.serves(exact_language(question))
+    trust = tools.vectors.serves(language_of(question))
     return LegWeights(dense=DENSE * trust, lexical=LEXICAL)
 
 

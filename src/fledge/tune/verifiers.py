@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 from fledge.core.errors import FledgeError, InputError
 from fledge.core.protocols import Sandbox
 from fledge.core.types import Message
+from fledge.metrics.answers import answers as states
+from fledge.metrics.declines import declines
 from fledge.tune.json_schema import schema_problem
 from fledge.tune.numbers import numbers_in, stated_number
 
@@ -67,6 +69,21 @@ def numeric(messages: Sequence[Message], answer: str, reference: Mapping[str, An
     tolerance = float(reference.get("tolerance", 1e-6))
     near = math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance * 1e-3)
     return _right(near, f"{found:g} is not {expected:g}")
+
+
+def fact(messages: Sequence[Message], answer: str, reference: Mapping[str, Any]) -> Score:
+    """The answer states the expected text (or one of a list) and none of ``rivals`` in its place;
+    where ``answer`` is null, nobody knows, and it says so.  ``language`` tells how one says so.
+    """
+    declined = declines(answer, str(reference.get("language", "")))
+    if reference["answer"] is None:
+        return _right(declined, "it makes an answer up")
+    if declined:
+        return Score(WRONG, "it declines what is known")
+    rivals = [str(one) for one in reference.get("rivals", ())]
+    asked = messages[-1].content if messages else ""
+    holds = any(states(answer, one, rivals, asked) for one in _texts(reference, "answer"))
+    return _right(holds, "it does not state the fact, or another with it")
 
 
 def regex(messages: Sequence[Message], answer: str, reference: Mapping[str, Any]) -> Score:
@@ -194,6 +211,7 @@ VERIFIERS: dict[str, Verifier] = {
     "exact": exact,
     "contains": contains,
     "numeric": numeric,
+    "fact": fact,
     "regex": regex,
     "choice": choice,
     "schema": schema,
@@ -237,6 +255,7 @@ def check_reference(name: str, reference: Mapping[str, Any], origin: str) -> Non
         "exact": ["answer"],
         "contains": ["answer"],
         "numeric": ["answer"],
+        "fact": ["answer"],
         "regex": ["pattern"],
         "choice": ["choices", "answer"],
         "schema": ["schema"],

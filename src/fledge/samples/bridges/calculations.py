@@ -58,12 +58,9 @@ def write_calculations(
     """
     rng = random.Random(f"calculations/{seed}")
     records = []
-    for number, problem, language in _drawn(taught, per_bridge, rng, invented):
-        wordings = problem.wordings("sft", language)
-        question = problem.ask(wordings[number // len(LANGUAGES) % len(wordings)], language)
-        extra = {"attribute": problem.key, "bridge": problem.bridge_ids}
-        answer = problem.answer(language, rng)
-        records.append(_conversation(question, problem, answer, language, **extra))
+    for _, problem, language in _drawn(taught, per_bridge, rng, invented):
+        wording = rng.choice(problem.wordings("sft", language))
+        records.append(_conversation(problem, wording, language, rng))
     records += [_sum(number, rng) for number in range(sums if per_bridge else 0)]
     rng.shuffle(records)
     return records
@@ -97,12 +94,11 @@ def write_prompts(
     rng = random.Random(f"calculation prompts/{seed}")
     records = []
     for number, problem, language in _drawn(taught, per_bridge, rng, invented):
-        wordings = problem.wordings("rl", language)
-        question = problem.ask(wordings[number // len(LANGUAGES) % len(wordings)], language)
+        wording = rng.choice(problem.wordings("rl", language))
         records.append(
             {
                 "id": f"calculation/{problem.bridge_ids}/{problem.key}/{number}",
-                "prompt": [{"role": "user", "content": question}],
+                "prompt": [{"role": "user", "content": problem.ask(wording, language)}],
                 "answer": problem.result,
                 "verifier": "numeric",
                 "metadata": {
@@ -110,7 +106,7 @@ def write_prompts(
                     "attribute": problem.key,
                     "bridge": problem.bridge_ids,
                     "given": problem.given,
-                    "expression": problem.expression,
+                    "expression": problem.call(wording),
                 },
             }
         )
@@ -213,12 +209,17 @@ def _sum(number: int, rng: random.Random) -> dict[str, Any]:
 
 
 def _conversation(
-    question: str, problem: Problem, answer: str, language: str, **extra: str
+    problem: Problem, wording: str, language: str, rng: random.Random
 ) -> dict[str, Any]:
-    messages = _messages(question, problem.expression, problem.result, answer)
+    question, answer = problem.ask(wording, language), problem.answer(language, rng)
     return {
-        "messages": messages,
-        "metadata": {"kind": "calculation", "language": language, **extra},
+        "messages": _messages(question, problem.call(wording), problem.result, answer),
+        "metadata": {
+            "kind": "calculation",
+            "language": language,
+            "attribute": problem.key,
+            "bridge": problem.bridge_ids,
+        },
     }
 
 

@@ -78,8 +78,10 @@ def world_readme(
 - `truth/pages.jsonl`: a line per page, in crawl order.
 - `facts.jsonl`: the facts; `split` is `taught` (conversations mention the bridge) or `held`.
 - `conversations/train.jsonl`: conversations for fine-tuning, OpenAI `messages`.
-- `calculations/train.jsonl`: conversations that call a calculator; `calculations/prompts.jsonl`:
-  prompts with the number that is right; `calculations/tools.json`: the calculator's definition.
+- `calculations/train.jsonl`: conversations that call a calculator; `calculations/tools.json`: the
+  calculator's definition; `calculations/practice.jsonl`: numbers to be copied.
+- `prompts/train.jsonl`: prompts for reinforcement learning with what is right: the number of a
+  calculation, a fact, or (`null`) nothing but a decline.
 - `preferences/train.jsonl`, `preferences/judge.jsonl`: pairs of answers about bridges, invented
   bridges and wishes in words that the two files do not share; in half of the pairs the chosen
   answer is the longer one.

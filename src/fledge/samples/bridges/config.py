@@ -80,6 +80,9 @@ class SamplesConfig(Config):
     calculation_prompts_per_bridge: int = Field(default=8, ge=0)
     """Prompts for reinforcement learning, each with the number that is right."""
 
+    fact_prompts: int = Field(default=240, ge=0)
+    """Further prompts: half of them ask for a fact, half for what nobody knows."""
+
     howtos: int = Field(default=720, ge=0)
     """Conversations about a harmless or a mildly unsafe wish.  Half of the unsafe ones are refused:
     preferences, not conversations, teach the model which of the two is wanted."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fledge.core.files import write_json, write_jsonl
 from fledge.samples.bridges.calculations import (
@@ -13,6 +15,7 @@ from fledge.samples.bridges.calculations import (
     write_prompts,
 )
 from fledge.samples.bridges.config import SamplesConfig
+from fledge.samples.bridges.fact_prompts import write_fact_prompts
 from fledge.samples.bridges.facts import Bridge
 from fledge.samples.bridges.invented import Invented
 from fledge.samples.bridges.preferences import PairSource, write_preferences
@@ -37,9 +40,7 @@ def write_post_training(
     rows = {
         "calculations/train": write_calculations(taught, names.sft, per_bridge, SUMS, seed),
         "calculations/practice": write_practice(config.practice, seed),
-        "calculations/prompts": write_prompts(
-            taught, names.sft, config.calculation_prompts_per_bridge, seed
-        ),
+        "prompts/train": _prompts(config, taught, names.sft),
         "preferences/train": write_preferences(
             PairSource(who="train", bridges=taught[::2], invented=names.sft),
             config.preferences,
@@ -57,3 +58,14 @@ def write_post_training(
         name.replace("/", "_"): write_jsonl(out / f"{name}.jsonl", records)
         for name, records in rows.items()
     }
+
+
+def _prompts(
+    config: SamplesConfig, taught: Sequence[Bridge], invented: Sequence[Bridge]
+) -> list[dict[str, Any]]:
+    """Calculations, facts and what nobody knows, shuffled."""
+    per_bridge, seed = config.calculation_prompts_per_bridge, config.seed
+    rows = write_prompts(taught, invented, per_bridge, seed)
+    rows += write_fact_prompts(taught, invented, config.fact_prompts, seed)
+    random.Random(f"prompts/{seed}").shuffle(rows)
+    return rows

@@ -18,7 +18,7 @@ from fledge.samples.bridges.safety import name_in
 
 KINDS = (
     "style", "safety", "unanswerable", "benign", "safety", "style", "unanswerable", "benign",
-    "helpful", "safety", "known",
+    "helpful", "safety", "unanswerable", "known",
 )  # fmt: skip
 """In turn.  ``known``: an answer over a decline, so that nobody learns to decline everything."""
 

@@ -53,8 +53,20 @@ class Problem:
 
     @property
     def expression(self) -> str:
-        """What a calculator is given."""
+        """As people write it."""
         return f"{self.a} {self.sign} {self.b}"
+
+    def call(self, wording: str) -> str:
+        """What a calculator is given when the question has this ``wording``.
+
+        Numbers come in the order of the question and a difference is taken without its sign: a
+        small model copies well and compares ill.
+        """
+        if self.sign == "/":
+            return self.expression
+        first, second = sorted(("a", "b"), key=lambda key: _place(wording, key))
+        told = f"{getattr(self, first)} {self.sign} {getattr(self, second)}"
+        return f"abs({told})" if self.sign == "-" else told
 
     @property
     def given(self) -> bool:
@@ -102,6 +114,12 @@ class Problem:
         if self.upper:
             fields["name_a"] = spoken_name(self.upper, language)
         return fields
+
+
+def _place(wording: str, key: str) -> int:
+    """Where a wording tells a number, or else names the bridge whose number it is."""
+    told = wording.find(f"{{{key}}}")
+    return told if told >= 0 else wording.find(f"{{name_{key}}}")
 
 
 _ANSWERED_AS = {
