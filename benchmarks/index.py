@@ -1,11 +1,13 @@
 """An index of 1,000 files against LlamaIndex, and LanceDB with a million vectors.
 
-    python benchmarks/index.py --peer-python PYTHON [--files 1000] [--rounds 3]
+    python benchmarks/index.py --peer-python PYTHON [--files 1000] [--rounds 3] [--encoder FOLDER]
     python benchmarks/index.py --lance-rows 1000000 [--dimensions 384]
 
 PYTHON has llama-index-core.  Both sides read the same files (cut from $FLEDGE_DATA, generated
 without it) and use the same "embedder", which draws a vector from the text's CRC-32; its time is
-taken out of "ingest".  Each side and phase runs in a process of its own, in turn; medians.
+taken out of "ingest".  With --encoder both embed with that folder of MiniLM, imports and loading
+included (PYTHON then has llama-index-embeddings-huggingface too), and only ingest is measured.
+Each side and phase runs in a process of its own, in turn; medians.
 
 ingest: files read, split, indexed and on disk.  reload: from the folder to the first answer, the
 program already imported.  query: ten chunks with their texts, the vector given.  memory: the
@@ -25,6 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -32,6 +35,8 @@ from numpy.typing import NDArray
 
 CONTENDER = Path(__file__).with_name("index_contender.py")
 SETS = ("python_peps/peps", "rust_book_en/docs", "howtocook_zh/docs")
+A_DOCUMENT, A_COMMIT = 100, 20_000
+"""Vectors of a document, and of a commit, in the large index."""
 LENGTH = 1500
 """Bytes of a file, about."""
 
@@ -52,10 +57,10 @@ def texts(count: int) -> list[str]:
     return drawn.sample([piece for piece in pieces if len(piece.strip()) > 200], count)
 
 
-def contend(python: str, side: str, phase: str, files: Path, out: Path) -> dict[str, float]:
+def contend(python: str, side: str, phase: str, *rest: Path | str) -> dict[str, float]:
     """What one side measured in a process of its own."""
     done = subprocess.run(
-        [python, str(CONTENDER), side, phase, str(files), str(out)],
+        [python, str(CONTENDER), side, phase, *map(str, rest)],
         capture_output=True,
         text=True,
         check=False,
@@ -66,7 +71,7 @@ def contend(python: str, side: str, phase: str, files: Path, out: Path) -> dict[
     return found
 
 
-def against_llama(peer: str, count: int, rounds: int) -> None:
+def against_llama(peer: str, count: int, rounds: int, encoder: str) -> None:
     """Print both sides' figures and their ratios."""
     sides = {"fledge": sys.executable, "llama_index": peer}
     seen: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
@@ -78,8 +83,9 @@ def against_llama(peer: str, count: int, rounds: int) -> None:
         for turn in range(rounds):
             for side, python in sides.items():
                 out = Path(work) / f"{side}-{turn}"
-                found = contend(python, side, "ingest", files, out)
-                found |= contend(python, side, "query", files, out)
+                found = contend(python, side, "ingest", files, out, encoder)
+                if not encoder:
+                    found |= contend(python, side, "query", files, out)
                 seen[side].append(found)
                 print(json.dumps({"side": side, "turn": turn, **found}), flush=True)
     own, other = (
@@ -103,40 +109,65 @@ def clustered(count: int, dimensions: int, drawn: np.random.Generator) -> NDArra
     return found
 
 
-def with_lance(rows: int, dimensions: int) -> None:
-    """Build time, disk, p50 and recall of the Lance store with so many vectors."""
+def entries_of(vectors: NDArray[np.float32], first: int, last: int) -> list[Any]:
+    """Documents of ``A_DOCUMENT`` chunks, "chunk 000000123" each, with these vectors."""
     from fledge.core.types import Document
     from fledge.index.chunk import Chunk
-    from fledge.index.store.lance.store import LanceStore
     from fledge.index.store.protocol import Entry
+
+    entries = []
+    for begin in range(first, last, A_DOCUMENT):
+        mine = vectors[begin : min(begin + A_DOCUMENT, last)]
+        numbers = range(begin, begin + len(mine))
+        entries.append(
+            Entry(
+                document=Document(
+                    id=f"d{begin:09}", text="".join(f"chunk {one:09}\n" for one in numbers)
+                ),
+                path=f"d{begin:09}",
+                kind="plain",
+                fingerprint="",
+                chunks=tuple(Chunk(start=16 * at, end=16 * at + 15) for at in range(len(mine))),
+                terms=tuple(("chunk", f"{one:09}") for one in numbers),
+                vectors=mine,
+            )
+        )
+    return entries
+
+
+def searched(store: Any, vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> Any:
+    """p50 and p95 in milliseconds, and recall@10 against every vector compared."""
+    took, right = [], 0
+    with store.snapshot() as snapshot:
+        snapshot.nearest(queries[0], 10)
+        for query in queries:
+            start = time.perf_counter()
+            hits = snapshot.nearest(query, 10)
+            took.append(1e3 * (time.perf_counter() - start))
+            found = {seen.text for seen in snapshot.chunks([hit.chunk for hit in hits])}
+            exact = np.argpartition(vectors @ query, -10)[-10:]
+            right += sum(f"chunk {at:09}" in found for at in exact)
+        size = snapshot.sizes().bytes
+    took.sort()
+    return {
+        "disk_megabytes": round(size / 1e6),
+        "p50_milliseconds": round(took[len(took) // 2], 2),
+        "p95_milliseconds": round(took[int(len(took) * 0.95)], 2),
+        "recall_at_10": round(right / (10 * len(queries)), 4),
+    }
+
+
+def with_lance(rows: int, dimensions: int) -> None:
+    """Build time, disk, p50 and recall of the Lance store with so many vectors."""
+    from fledge.index.store.lance.store import LanceStore
 
     drawn = np.random.default_rng(0)
     vectors = clustered(rows, dimensions, drawn)
-    a_document, a_commit = 100, 20_000
     with tempfile.TemporaryDirectory() as work:
         store = LanceStore.create(Path(work) / "index", {})
         start = time.perf_counter()
-        for at in range(0, rows, a_commit):
-            entries = []
-            for first in range(at, min(at + a_commit, rows), a_document):
-                mine = vectors[first : first + a_document]
-                text = "".join(f"chunk {first + each:09}\n" for each in range(len(mine)))
-                chunks = tuple(
-                    Chunk(start=16 * each, end=16 * each + 15) for each in range(len(mine))
-                )
-                terms = tuple(("chunk", f"{first + each:09}") for each in range(len(mine)))
-                entries.append(
-                    Entry(
-                        document=Document(id=f"d{first:09}", text=text),
-                        path=f"d{first:09}",
-                        kind="plain",
-                        fingerprint="",
-                        chunks=chunks,
-                        terms=terms,
-                        vectors=mine,
-                    )
-                )
-            store.commit(entries)
+        for at in range(0, rows, A_COMMIT):
+            store.commit(entries_of(vectors, at, min(at + A_COMMIT, rows)))
         written = time.perf_counter() - start
         start = time.perf_counter()
         store.compact()
@@ -144,36 +175,12 @@ def with_lance(rows: int, dimensions: int) -> None:
         noise = 0.02 * drawn.standard_normal((200, dimensions), dtype=np.float32)
         queries = vectors[drawn.integers(rows, size=200)] + noise
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-        took, right = [], 0
-        with store.snapshot() as snapshot:
-            snapshot.nearest(queries[0], 10)
-            for query in queries:
-                start = time.perf_counter()
-                hits = snapshot.nearest(query, 10)
-                took.append(time.perf_counter() - start)
-                found = {seen.text for seen in snapshot.chunks([hit.chunk for hit in hits])}
-                exact = np.argpartition(vectors @ query, -10)[-10:]
-                right += sum(f"chunk {at:09}" in found for at in exact)
-            size = snapshot.sizes().bytes
-        took.sort()
-        print(
-            json.dumps(
-                {
-                    "rows": rows,
-                    "dimensions": dimensions,
-                    "write_seconds": round(written, 1),
-                    "index_seconds": round(indexed, 1),
-                    "disk_megabytes": round(size / 1e6),
-                    "p50_milliseconds": round(1e3 * took[len(took) // 2], 2),
-                    "p95_milliseconds": round(1e3 * took[int(len(took) * 0.95)], 2),
-                    "recall_at_10": round(right / (10 * len(queries)), 4),
-                    "peak_gigabytes": round(
-                        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2
-                    ),
-                }
-            )
-        )
+        found = searched(store, vectors, queries)
         store.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    told = {"rows": rows, "dimensions": dimensions, "write_seconds": round(written, 1)}
+    told |= {"index_seconds": round(indexed, 1), **found, "peak_gigabytes": round(peak, 2)}
+    print(json.dumps(told))
 
 
 def main() -> None:
@@ -182,11 +189,12 @@ def main() -> None:
     parser.add_argument("--peer-python")
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--encoder", default="")
     parser.add_argument("--lance-rows", type=int, default=0)
     parser.add_argument("--dimensions", type=int, default=384)
     asked = parser.parse_args()
     if asked.peer_python:
-        against_llama(asked.peer_python, asked.files, asked.rounds)
+        against_llama(asked.peer_python, asked.files, asked.rounds, asked.encoder)
     if asked.lance_rows:
         with_lance(asked.lance_rows, asked.dimensions)
 

@@ -1,6 +1,9 @@
 """One side of benchmarks/index.py, in its own interpreter: prints what it measured as JSON.
 
-index_contender.py SIDE PHASE FILES OUT
+index_contender.py SIDE PHASE FILES OUT [ENCODER]
+
+ENCODER is a folder of MiniLM: vectors are computed with it and its time counts; else they are drawn
+and their time does not.
 """
 
 from __future__ import annotations
@@ -83,7 +86,7 @@ def queries() -> Any:
     return Drawn().embed([f"query {at}" for at in range(QUERIES)])
 
 
-def fledge_ingest(files: Path, out: Path) -> dict[str, float]:
+def fledge_ingest(files: Path, out: Path, encoder: str) -> dict[str, float]:
     from fledge.index.config import IndexConfig
     from fledge.index.folder import build_index
 
@@ -93,11 +96,16 @@ def fledge_ingest(files: Path, out: Path) -> dict[str, float]:
         {"input": [str(files)], "embedder": "drawn", "split": split}
     )
     start, used = time.perf_counter(), processor()
-    report = build_index(config, out, embedder)
-    return {**spent(start, used, embedder), "chunks": report.chunks}
+    if not encoder:
+        report = build_index(config, out, embedder)
+        return {**spent(start, used, embedder), "chunks": report.chunks}
+    from fledge.index.embed import open_embedder
+
+    report = build_index(config, out, open_embedder(encoder))
+    return {**spent(start, used, Drawn()), "chunks": report.chunks}
 
 
-def fledge_query(files: Path, out: Path) -> dict[str, float]:
+def fledge_query(files: Path, out: Path, encoder: str) -> dict[str, float]:
     from fledge.index.store.opening import open_store
     from fledge.index.store.sqlite import store as _store  # noqa: F401  (imports are not timed)
 
@@ -140,12 +148,16 @@ def _llama_settings() -> Any:
     return drawn
 
 
-def llama_index_ingest(files: Path, out: Path) -> dict[str, float]:
-    from llama_index.core import SimpleDirectoryReader, VectorStoreIndex
+def llama_index_ingest(files: Path, out: Path, encoder: str) -> dict[str, float]:
+    from llama_index.core import Settings, SimpleDirectoryReader, VectorStoreIndex
     from llama_index.core.node_parser import SentenceSplitter
 
     drawn = _llama_settings()
     start, used = time.perf_counter(), processor()
+    if encoder:
+        from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+
+        Settings.embed_model = HuggingFaceEmbedding(encoder, embed_batch_size=32)
     documents = SimpleDirectoryReader(str(files)).load_data()
     nodes = SentenceSplitter(chunk_size=SIZE, chunk_overlap=OVERLAP).get_nodes_from_documents(
         documents
@@ -154,7 +166,7 @@ def llama_index_ingest(files: Path, out: Path) -> dict[str, float]:
     return {**spent(start, used, drawn), "chunks": len(nodes)}
 
 
-def llama_index_query(files: Path, out: Path) -> dict[str, float]:
+def llama_index_query(files: Path, out: Path, encoder: str) -> dict[str, float]:
     from llama_index.core import StorageContext, load_index_from_storage
     from llama_index.core.schema import QueryBundle
 
@@ -175,9 +187,9 @@ def llama_index_query(files: Path, out: Path) -> dict[str, float]:
 
 def main() -> None:
     """Run one phase of one side."""
-    side, phase, files, out = sys.argv[1:]
+    side, phase, files, out, *encoder = sys.argv[1:]
     with_imports = globals()[f"{side}_{phase}"]
-    found = with_imports(Path(files), Path(out))
+    found = with_imports(Path(files), Path(out), "".join(encoder))
     print(json.dumps({**found, f"{phase}_memory_mb": memory()}))
 
 
