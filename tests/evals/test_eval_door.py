@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from fledge.cli.eval import command, find_set
 from fledge.core.errors import InputError
 from fledge.core.files import read_jsonl, write_jsonl
+from fledge.evals.tool_solver import tool_solver
 from pico_model import write_pico_model
 
 
@@ -76,11 +77,29 @@ def test_sets_are_found_from_the_run_its_stages_and_their_models(run: Path) -> N
         (["--task", "facts_en", "--text", "x"], "either --task or --text"),
         (["--text", "missing.txt"], "missing.txt: no such file"),
         (["--task", "nothing"], "no such set or file"),
+        (["--task", "facts_en", "--tool", "abacus"], "none called 'abacus'"),
+        (["--task", "facts_en", "--tool", "calculator", "--form", "plain"], "calls no tool"),
     ],
 )
 def test_wrong_usage(run: Path, arguments: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         invoke("--model", run, *arguments)
+
+
+def test_tools_are_handed_to_the_solver(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[str] = []
+
+    def recorded(engine: Any, tools: Any, max_new_tokens: int) -> Any:
+        handed.extend(tool.name for tool in tools)
+        return tool_solver(engine, tools, max_new_tokens)
+
+    monkeypatch.setattr("fledge.evals.tool_solver.tool_solver", recorded)
+    done = invoke(
+        *("--model", run, "--task", "facts_en", "--limit", 2, "--max-new-tokens", 5),
+        *("--tool", "calculator"),
+    )
+    assert handed == ["calculator"]
+    assert "n = 2" in done.stdout
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ LEVELS = 3
     default="auto",
     help="Ask as a chat, or in plain text as a model that never chatted (auto: pretrain).",
 )
+@click.option("--tool", "tools", multiple=True, metavar="NAME", help="Carry out calls: calculator.")
 @click.option("--samples", type=click.Path(path_type=Path), help="Write every answer here (JSONL).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout.")
 @click.argument("more", nargs=-1, metavar="")
@@ -46,6 +47,7 @@ def command(
     max_new_tokens: int,
     stride: int | None,
     form: str,
+    tools: tuple[str, ...],
     samples: Path | None,
     as_json: bool,
     more: tuple[str, ...],
@@ -61,7 +63,8 @@ def command(
         rows = _texts(model, [Path(name) for name in (*texts, *more)], stride, progress)
     else:
         paths = [find_set(model, name) for name in (*tasks, *more)]
-        rows = _tasks(paths, _solver(model, form, max_new_tokens), limit, samples, progress)
+        solver = _solver(model, form, max_new_tokens, tools)
+        rows = _tasks(paths, solver, limit, samples, progress)
     for row in rows:
         click.echo(json.dumps(row, ensure_ascii=False) if as_json else _line(row))
 
@@ -101,23 +104,32 @@ def _tasks(
     return figures
 
 
-def _solver(model: str, form: str, max_new_tokens: int) -> Solver:
-    """How ``model`` is asked: over the wire, or by the engine as a chat or in plain text."""
+def _solver(model: str, form: str, max_new_tokens: int, tools: Sequence[str]) -> Solver:
+    """How ``model`` is asked: over the wire, or by the engine as a chat (that may call tools) or in
+    plain text."""
     from fledge.client.open import is_url, open_model
     from fledge.evals.solvers import chat_solver, plain_solver, remote_solver
 
     if is_url(model):
-        if form == "plain":
-            raise InputError("--form plain needs a model on disk", remedy="leave --form away")
+        for option, given in (("--form plain", form == "plain"), ("--tool", bool(tools))):
+            if given:
+                raise InputError(f"{option} needs a model on disk", remedy=f"leave {option} away")
         return remote_solver(open_model(model), max_new_tokens)
     from fledge.engine.loading import load_engine
+    from fledge.evals.tool_solver import tool_solver
     from fledge.model.gguf.magic import is_gguf
     from fledge.model.locate import find_checkpoint
+    from fledge.tune.tool_turns import find_tools
 
+    found = find_tools(tools)
     folder = Path(model) if is_gguf(model) else find_checkpoint(model)
-    plain = form == "plain" or (form == "auto" and _stage_of(folder) == "pretrain")
-    make = plain_solver if plain else chat_solver
-    return make(load_engine(folder), max_new_tokens)
+    if form == "plain" or (form == "auto" and _stage_of(folder) == "pretrain"):
+        if found:
+            raise InputError("a model asked in plain text calls no tool", remedy="--form chat")
+        return plain_solver(load_engine(folder), max_new_tokens)
+    if found:
+        return tool_solver(load_engine(folder), list(found.values()), max_new_tokens)
+    return chat_solver(load_engine(folder), max_new_tokens)
 
 
 def _stage_of(folder: Path) -> str:
