@@ -1,7 +1,8 @@
 """Calculations with a tool: bridges in, conversations, prompts for RL and evaluation questions out.
 
 The model learns to write the expression and to read the result; the tool computes.  Most questions
-tell their numbers, so that arithmetic is measured apart from memory.
+tell their numbers, so that arithmetic is measured apart from memory; where they do not, it says
+what it remembers before it calls.
 """
 
 from __future__ import annotations
@@ -212,8 +213,9 @@ def _conversation(
     problem: Problem, wording: str, language: str, rng: random.Random
 ) -> dict[str, Any]:
     question, answer = problem.ask(wording, language), problem.answer(language, rng)
+    recalled = problem.recalled(wording, language, rng)
     return {
-        "messages": _messages(question, problem.call(wording), problem.result, answer),
+        "messages": _messages(question, problem.call(wording), problem.result, answer, recalled),
         "metadata": {
             "kind": "calculation",
             "language": language,
@@ -223,13 +225,16 @@ def _conversation(
     }
 
 
-def _messages(question: str, expression: str, result: str, answer: str) -> list[dict[str, Any]]:
+def _messages(
+    question: str, expression: str, result: str, answer: str, recalled: str = ""
+) -> list[dict[str, Any]]:
+    """``recalled``: what is said before the call."""
     arguments = json.dumps({"expression": expression})
     call = {"id": "call_0", "type": "function",
             "function": {"name": TOOL["name"], "arguments": arguments}}  # fmt: skip
     return [
         {"role": "user", "content": question},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "assistant", "content": recalled, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_0", "content": result},
         {"role": "assistant", "content": answer},
     ]

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from fledge.samples.bridges.chrome import word_table
-from fledge.samples.bridges.facts import Bridge, spoken_name, value
+from fledge.samples.bridges.facts import Bridge, say, spoken_name, value
 from fledge.samples.bridges.phrases import fill, load_phrases, placeholders
 
 GIVEN = (
@@ -21,6 +21,9 @@ GIVEN = (
 
 REMEMBERED = ("opened_gap", "span_gap", "age", "length_gap")
 """Kinds whose numbers the model has to know."""
+
+SHORTEST = 3
+"""Sentences, the shortest of an attribute, in which facts are recalled: a context is short."""
 
 _NUMBERS = {
     "opened_gap": "opened", "span_gap": "main_span_m", "length_gap": "length_m",
@@ -92,6 +95,22 @@ class Problem:
         """The question in words."""
         fields = self._fields(language)
         return fill(wording, language, {key: fields[key] for key in placeholders(wording)})
+
+    def recalled(self, wording: str, language: str, rng: random.Random) -> str:
+        """The facts to be known, in sentences that answer questions about them alone and in the
+        order in which the question names the bridges; empty where it tells the numbers.
+
+        Two facts in a row are beyond a small model's single step; stated, each is one.
+        """
+        if self.given:
+            return ""
+        attribute = _NUMBERS.get(self.key, "opened")
+        told = sorted(load_phrases(language).attributes[attribute].answer, key=len)[:SHORTEST]
+        named = {"a": self.upper, "b": self.lower}
+        order = sorted(named, key=lambda key: _place(wording, key))
+        bridges = [bridge for key in order if (bridge := named[key])]
+        said = [say(rng.choice(told), bridge, language, attribute) for bridge in bridges]
+        return (" " if language == "en" else "").join(said)
 
     def answer(self, language: str, rng: random.Random) -> str:
         """A short sentence with the result."""
