@@ -20,6 +20,7 @@ STAGES = (
     "honesty",
     "reward",
     "dpo",
+    "grpo",
     "evals",
     "ground",
 )
@@ -49,7 +50,7 @@ def test_the_documents_of_a_run_answer_with_citations(runs: Path) -> None:
     for name in ("facts_en", "facts_zh", "unanswerable", "over_refusal"):
         assert 0.0 <= figures[f"ground.{name}"] <= 1.0
     page = (runs / "bridges" / "report.html").read_text(encoding="utf-8")
-    assert "after DPO" in page  # the headline is of the last model, not of the documents
+    assert "after GRPO" in page  # the headline is of the last model, not of the documents
     assert "after Ground" not in page
     asked = runs / "bridges" / "samples" / "evals" / "facts_en.jsonl"
     question = json.loads(asked.read_text(encoding="utf-8").splitlines()[0])["input"][0]["content"]
@@ -66,7 +67,7 @@ def test_report_has_the_figures_everyone_uses(runs: Path) -> None:
         *("near_duplicate_recall", "near_duplicate_precision"),
     ):
         assert 0.5 <= figures[f"corpus.{name}"] <= 1, name
-    for rung in ("base", "sft", "honesty", "dpo"):
+    for rung in ("base", "sft", "honesty", "dpo", "grpo"):
         for name in ("facts_en", "facts_zh", "unanswerable", "over_refusal", "arithmetic"):
             assert 0 <= figures[f"{rung}.{name}"] <= 1
         assert 0 < figures[f"{rung}.bits_per_byte"] < 8.5
@@ -100,7 +101,7 @@ def test_transformers_reads_and_continues_the_model(runs: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from fledge import load_model
 
-    folder = runs / "bridges" / "dpo" / "model"
+    folder = runs / "bridges" / "grpo" / "model"
     peer = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     messages = [{"role": "user", "content": "When did the Golden Gate Bridge open? 桥"}]

@@ -31,6 +31,8 @@ TINY = (
     "honesty.epochs=1",
     "honesty.batch_rows=8",
     "honesty.rehearse=8",
+    "grpo.steps=2",
+    "grpo.batch_rows=8",
     "evals.limit=6",
     "ground.limit=6",
 )

@@ -272,6 +272,8 @@ def test_prompts_that_do_not_fit_are_left_out(guesser: Path, tmp_path: Path) -> 
         run(GrpoConfig, guesser, rows[-1:], tmp_path / "other", steps=1)
     with pytest.raises(InputError, match="leaves no room for a prompt"):
         run(GrpoConfig, guesser, SUMS, tmp_path / "third", steps=1, max_new_tokens=96)
+    roomy = run(GrpoConfig, guesser, SUMS, tmp_path / "fourth", steps=1, max_new_tokens=90, room=6)
+    assert roomy.counts["dropped_overlong"] == 0
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,10 @@ def test_no_answer_outgrows_its_tokens_or_the_context(tokenizer: Tokenizer, tmp_
     )
     assert answer.finish == "length"
     assert len(answer.ids) <= short
+    prompt = ask(tokenizer, Roller(GrpoConfig(), {}), tmp_path)
+    tight = len(prompt.ids) + 7  # [grpo] room lets such prompts in
+    answer, _, _ = roll(tokenizer, ["word " * 300], tmp_path, max_new_tokens=60, context=tight)
+    assert (answer.finish, answer.tokens, len(answer.ids)) == ("length", 7, tight)
 
 
 def test_an_empty_answer_is_an_answer(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -111,12 +111,14 @@ def gather_cast(
     tools = find_tools(config.tools) if helpers.tools is None else helpers.tools
     roller = Roller(config, tools)
     model = load_model(source).train()
-    room = model.config.context - config.max_new_tokens
+    kept = config.room or config.max_new_tokens
+    room = model.config.context - kept
     if room < 1:
+        name = "max_new_tokens" if config.room is None else "room"
         raise InputError(
-            f"max_new_tokens = {config.max_new_tokens} leaves no room for a prompt in the model's "
-            f"context of {model.config.context}",
-            remedy="lower max_new_tokens",
+            f"{name} = {kept} leaves no room for a prompt in the model's context of "
+            f"{model.config.context}",
+            remedy=f"lower {name}",
         )
     prompts = gather_prompts(
         files, tokenizer, room, config.held_out, config.seed, roller.described, progress

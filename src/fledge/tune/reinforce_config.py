@@ -59,6 +59,10 @@ class ReinforceConfig(Adapted):
     max_new_tokens: int = Field(default=128, ge=1)
     """The most tokens drawn for an answer, over all its turns."""
 
+    room: int | None = Field(default=None, ge=1)
+    """Tokens of the context that a prompt must leave to its answer; longer prompts are left out.
+    None: ``max_new_tokens``.  With less, answers to long prompts end where the context does."""
+
     think_tokens: int | None = Field(default=None, ge=1)
     """After so many tokens a thinking span is closed; None: it may take all."""
 
@@ -144,6 +148,8 @@ class ReinforceConfig(Adapted):
             raise ValueError(f"parts ({self.parts}) exceeds batch_rows ({self.batch_rows})")
         if self.think_tokens is not None and self.think_tokens >= self.max_new_tokens:
             raise ValueError("think_tokens must be below max_new_tokens")
+        if self.room is not None and self.room > self.max_new_tokens:
+            raise ValueError("room must not exceed max_new_tokens")
         if self.overlong_margin >= self.max_new_tokens:
             raise ValueError("overlong_margin must be below max_new_tokens")
         return self

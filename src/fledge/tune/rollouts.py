@@ -96,7 +96,12 @@ class Roller:
         budget = config.think_tokens or config.max_new_tokens
         made = drawer.draw(
             [
-                Wanted(prompt=prompt.ids, tokens=budget, seed=seed_of(*key, place, 0), n=group)
+                Wanted(
+                    prompt=prompt.ids,
+                    tokens=min(budget, engine.context - len(prompt.ids)),
+                    seed=seed_of(*key, place, 0),
+                    n=group,
+                )
                 for place, prompt in enumerate(prompts)
             ]
         )
