@@ -82,6 +82,11 @@ class _Walk:
     seen: set[tuple[int, int]] = field(default_factory=set)
     """Device and inode of the files that were given already, under whatever name."""
 
+    def is_closed(self, file: Path) -> bool:
+        """Whether a file is passed over; most are told by their name, without asking the disk."""
+        named = any(file.name == one.name for one in self.closed)
+        return (named or file.is_symlink()) and file.resolve() in self.closed
+
 
 def _files(inputs: Sequence[str], walk: _Walk) -> Iterator[Source | Unreadable]:
     """The files below the inputs, each once."""
@@ -126,10 +131,11 @@ def _is_closed_name(name: str, config: LoadConfig) -> bool:
 def _below(folder: Path, base: Path, name: str, walk: _Walk) -> Iterator[Source | Unreadable]:
     """The files below ``folder``, in order of their paths; links to folders are not followed."""
     own = is_result(folder)  # a corpus: what it dropped and its logs are no documents
-    stack = [folder / "documents" if own and (folder / "documents").is_dir() else folder]
+    first = folder / "documents" if own and (folder / "documents").is_dir() else folder
+    stack = [(first, True, False)]  # path, is it a folder, is it a link
     while stack:
-        place = stack.pop()
-        if (place.is_dir() and not place.is_symlink()) or place == folder:
+        place, is_folder, is_link = stack.pop()
+        if is_folder:
             if reason := _closed(place, folder, walk):
                 if reason != "left_out":
                     yield Unreadable(path=shown(f"{place}/"), reason=reason)
@@ -141,9 +147,12 @@ def _below(folder: Path, base: Path, name: str, walk: _Walk) -> Iterator[Source 
                     path=shown(f"{place}/"), reason="unreadable", evidence=error.strerror or ""
                 )
                 continue
-            stack.extend(place / entry.name for entry in reversed(children))
+            stack.extend(
+                (place / entry.name, entry.is_dir(follow_symlinks=False), entry.is_symlink())
+                for entry in reversed(children)
+            )
         else:
-            yield from _below_file(place, base, name, walk)
+            yield from _below_file(place, base, name, walk, is_link=is_link)
 
 
 def _closed(place: Path, folder: Path, walk: _Walk) -> str:
@@ -159,11 +168,13 @@ def _closed(place: Path, folder: Path, walk: _Walk) -> str:
     return "own_result" if is_result(place) else ""
 
 
-def _below_file(path: Path, base: Path, name: str, walk: _Walk) -> Iterator[Source | Unreadable]:
+def _below_file(
+    path: Path, base: Path, name: str, walk: _Walk, *, is_link: bool
+) -> Iterator[Source | Unreadable]:
     if path.name.startswith(".") and not walk.config.hidden:
         yield Unreadable(path=shown(str(path)), reason="hidden")
         return
-    if path.is_symlink():
+    if is_link:
         target = Path(os.path.realpath(path))  # Path.resolve raises on loops
         if not target.is_relative_to(base.resolve()):
             yield Unreadable(path=shown(str(path)), reason="escapes", evidence=shown(str(target)))
@@ -181,7 +192,7 @@ def _file(path: Path, id: str, walk: _Walk) -> Iterator[Source | Unreadable]:
         if not stat.S_ISREG(found.st_mode):
             yield Unreadable(path=shown(str(path)), reason="unsupported", evidence="no plain file")
             return
-        if walk.closed and path.resolve() in walk.closed:
+        if walk.is_closed(path):
             return
         if (found.st_dev, found.st_ino) in walk.seen:
             return

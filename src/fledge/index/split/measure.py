@@ -16,10 +16,13 @@ _UNSPACED = (
     "\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020000-\U0003ffff"
 )
-_TOKEN = re.compile(
-    rf"(?:(?:[^\W\d_{_UNSPACED}]|[\u0900-\u0dff]){{1,6}}|\d{{1,3}}"
-    rf"|[\U0001f1e6-\U0001f1ff]{{2}}|\S)(?:[{_MARK}]|(?<=\u200d)\S){{0,16}}"
-)
+_FLAG = "\U0001f1e6-\U0001f1ff"
+_PLAIN = rf"(?:[^\W\d_{_UNSPACED}]|[\u0900-\u0dff]){{1,6}}|\d{{1,3}}"
+_TOKEN = re.compile(rf"(?:{_PLAIN}|[{_FLAG}]{{2}}|\S)(?:[{_MARK}]|(?<=\u200d)\S){{0,16}}")
+_JOINS = re.compile(f"[{_MARK}{_FLAG}]")
+_UNJOINED = re.compile(rf"{_PLAIN}|\S")
+"""The same for texts without marks and flags, in a fraction of the time."""
+_ASCII = re.compile(r"[A-Za-z]{1,6}|[0-9]{1,3}|\S")
 
 
 def cheap_starts(text: str) -> list[int]:
@@ -27,7 +30,8 @@ def cheap_starts(text: str) -> list[int]:
 
     A character is never parted from the marks that belong to it.
     """
-    return [match.start() for match in _TOKEN.finditer(text)]
+    token = _ASCII if text.isascii() else _TOKEN if _JOINS.search(text) else _UNJOINED
+    return [match.start() for match in token.finditer(text)]
 
 
 def starts_of(tokenizer: Any) -> Starts:
