@@ -223,6 +223,21 @@ def test_strategies_are_compared_on_indexes_of_their_own(tmp_path: Path) -> None
         compare(CompareConfig(strategies=("dense",)), index, questions, tmp_path / "work")
 
 
+def test_questions_about_documents_that_are_not_there_are_no_zeros(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "b1.txt").write_text(TEXTS["b1"], encoding="utf-8")
+    index = IndexConfig(input=(str(folder),), embedder="none")
+    config = CompareConfig(strategies=("lexical",))
+    asked = [Labelled(question="Who stands in town?", document="b1.txt")]
+    with pytest.raises(InputError, match=r"1 of 1 documents .* such as 'b1.txt'") as caught:
+        compare(config, index, asked, tmp_path / "work")
+    assert caught.value.remedy == "did you mean 'docs/b1.txt'?"
+    other = Labelled(question="?", document="elsewhere", answerable=True)
+    with pytest.raises(InputError, match="'elsewhere'"):
+        compare(config, index, [other], tmp_path / "work")
+
+
 def test_needles_are_found_by_retrieval_in_both_languages() -> None:
     config = NeedleConfig(lengths=(200, 600), depths=(0.0, 0.5, 1.0), repeats=1)
     grids = needle_grids(config)

@@ -173,7 +173,7 @@ def calibrate(folder: Path, questions: Path, as_json: bool, **given: Any) -> int
     Half of the documents fit, the other half tell how good the fit is; then all fit.
     """
     from fledge.rag.calibration import Calibration, calibrate_fusion, calibrate_support, weigh
-    from fledge.rag.questions import read_questions
+    from fledge.rag.questions import check_documents, read_questions
 
     asked = read_questions(questions)
     retrieval = retrieval_of(given["strategy"], given["count"], given["overrides"])
@@ -182,6 +182,7 @@ def calibrate(folder: Path, questions: Path, as_json: bool, **given: Any) -> int
         grounding(folder, None, given["reranker"]) as ground,
         ground.store.snapshot() as snapshot,
     ):
+        check_documents(asked, snapshot)
         retriever = ground.retriever(retrieval)
         weights = dict(ground.calibration.weights)
         if ground.embedder.dimensions:

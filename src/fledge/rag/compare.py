@@ -16,7 +16,7 @@ from fledge.index.config import IndexConfig
 from fledge.rag.answer import AnswerConfig
 from fledge.rag.grounding import opened
 from fledge.rag.measuring import Measured, measure
-from fledge.rag.questions import Labelled
+from fledge.rag.questions import Labelled, check_documents
 from fledge.rag.strategies import Strategy, config_of, strategy
 from fledge.rag.tools import Reranker
 
@@ -120,6 +120,8 @@ def compare(
         for split, group in _by_index(grid):
             folder = _built(index, split, work, progress)
             with opened(folder, model=model, reranker=reranker) as grounding:
+                with grounding.store.snapshot() as snapshot:
+                    check_documents(questions, snapshot)
                 for cell in group:
                     retrieval = config_of(cell.strategy, k=cell.k, window=cell.window or 0)
                     answerer = grounding.answerer(retrieval, config.answer)

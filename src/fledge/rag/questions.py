@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fledge.core.errors import InputError
+from fledge.index.store.protocol import Snapshot
 from fledge.rag.passage import Passage
 
 KEYS = {"id", "question", "document", "start", "end", "spans", "answer", "answers", "answerable"}
@@ -71,6 +72,20 @@ def read_questions(path: Path) -> list[Labelled]:
     if not found:
         raise InputError(f"{path} holds no question", remedy='write {"question": …} on each line')
     return found
+
+
+def check_documents(questions: Sequence[Labelled], snapshot: Snapshot) -> None:
+    """Raise InputError for a question whose document the index does not hold: no passage could
+    ever count as right, and every figure would be 0."""
+    named = {one.document for one in questions if one.document and one.answerable}
+    known = {name for one in snapshot.known() for name in (one.id, one.path)} if named else set()
+    for name in sorted(named - known):
+        ends = min((one for one in known if one.endswith(f"/{name}")), key=len, default="")
+        raise InputError(
+            f"{len(named - known):,} of {len(named):,} documents that questions name are not in "
+            f"the index, such as {name!r}",
+            remedy=f"did you mean {ends!r}?" if ends else f"it has {min(known, default='none')!r}",
+        )
 
 
 def _parsed(line: str, where: str) -> Labelled:

@@ -30,7 +30,7 @@ from fledge.index.store.protocol import Found, Hit, Known, Sizes, Vectors
 from fledge.index.store.sqlite.texts import PIECE, boxes_in, unpacked
 
 EVERYTHING = 2**31 - 1
-PROBES, REFINE = 32, 4
+PROBES, REFINE = 24, 4
 """Partitions of the vector index that are searched; candidates, for each hit, compared exactly."""
 _AT_ONCE = 1000
 
