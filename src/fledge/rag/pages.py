@@ -33,8 +33,7 @@ def page(title: str, about: str, *sections: tuple[str, Child]) -> str:
                 element("p", about)),
         element("main", [element("section", element("h2", name), content)
                          for name, content in sections]),
-        element("footer", "Bars: 95 % intervals, documents redrawn.  The same numbers for"
-                " machines lie beside this page as JSON."),
+        element("footer", "The same numbers for machines lie beside this page as JSON."),
     )  # fmt: skip
     return "<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n"
 
@@ -43,7 +42,8 @@ def compare_page(rows: Sequence[Row], left_out: dict[str, str], questions: int) 
     """Strategies in one table and two charts."""
     told = [row.to_json() for row in rows]
     notes = [f"{name}: {why}" for name, why in left_out.items()]
-    about = f"{len(rows)} ways of retrieving, {questions:,} questions each."
+    about = f"{len(rows)} ways of retrieving, {questions:,} questions each. Bars: 95 % intervals,"
+    about += " documents redrawn."
     return page(
         "Retrieval compared",
         about + (f" Left out: {'; '.join(notes)}." if notes else ""),
@@ -59,13 +59,18 @@ def _name(row: dict[str, Any]) -> str:
 
 def _table(told: Sequence[dict[str, Any]]) -> Html:
     shown = [name for name in QUALITY if any(name in row["quality"] for row in told)]
-    heads = ["strategy", *shown, *map(Number, (
-        "p50 ms", "p95 ms", "context tokens", "model tokens", "exact citations"))]  # fmt: skip
-    return table(heads, [_row(row, shown) for row in told])
+    asks = any(_model_tokens(row) for row in told)
+    numbers = ["p50 ms", "p95 ms", "context tokens", *(["model tokens"] if asks else []), "exact"]
+    heads = ["strategy", *shown, *map(Number, numbers)]
+    return table(heads, [_row(row, shown, asks=asks) for row in told], class_="many")
 
 
-def _row(row: dict[str, Any], shown: Sequence[str]) -> list[Child]:
-    cells: list[Child] = [_name(row)]
+def _model_tokens(row: dict[str, Any]) -> float:
+    return float(row["tokens"]["prompt"] + row["tokens"]["completion"])
+
+
+def _row(row: dict[str, Any], shown: Sequence[str], *, asks: bool) -> list[Child]:
+    cells: list[Child] = [element("span", _name(row), class_="unbroken")]
     for name in shown:
         one = row["quality"].get(name)
         if one is None:
@@ -83,15 +88,16 @@ def _row(row: dict[str, Any], shown: Sequence[str]) -> list[Child]:
         element("span", f"{time['p50']:.1f}", title=steps),
         f"{time['p95']:.1f}",
         f"{tokens['context']:,.0f}",
-        f"{tokens['prompt'] + tokens['completion']:,.0f}",
-        f"{cited['exact']:,} of {cited['shown']:,}",
+        *([f"{_model_tokens(row):,.0f}"] if asks else []),
+        element("span", f"{cited['exact']:,} of {cited['shown']:,}", title="citations"),
     ]
 
 
 def _scatter(told: Sequence[dict[str, Any]]) -> Html:
     names = list(dict.fromkeys(row["strategy"] for row in told))
     charts = []
-    for quality in ("hit@1", "answer"):
+    measured = {name for row in told for name in row["quality"]}
+    for quality in [name for name in ("hit@1", "answer") if name in measured]:
         series = [
             Series(
                 name=name,
