@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -151,17 +150,11 @@ def test_a_search_imports_little(tmp_path: Path, files: Path, capsys: Any) -> No
         "finally: print([m for m in ('torch', 'pyarrow', 'transformers', 'pandas', 'lxml',"
         " 'trafilatura', 'lancedb') if m in sys.modules], file=sys.stderr)"
     )
-    start = time.monotonic()
-    before = os.times()
     done = subprocess.run(
         [sys.executable, "-c", code, str(out)], capture_output=True, text=True, check=True
     )
-    after = os.times()
-    used = after.children_user + after.children_system
-    used -= before.children_user + before.children_system
     assert json.loads(done.stdout)["hits"]
     assert done.stderr.strip() == "[]"
-    assert used < 1.0, f"{used:.2f} s of processor time, {time.monotonic() - start:.2f} s in all"
 
 
 def many(folder: Path, count: int, version: int) -> None:
