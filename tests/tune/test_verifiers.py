@@ -169,3 +169,12 @@ def test_what_a_call_raises_is_raised() -> None:
     assert within(lambda: 3, 1.0) == 3
     with pytest.raises(KeyError):
         within(lambda: {}["x"], 1.0)
+
+
+def test_a_fact_is_judged_by_the_question_and_not_by_what_a_tool_said() -> None:
+    asked = Message(role="user", content="Which river does the Trent Bridge cross?")
+    tool = Message(role="tool", content="1")
+    reference = {"answer": "Mersey", "rivals": ["Trent"]}
+    answer = "The Trent Bridge crosses the Mersey."  # the rival is only the bridge's name
+    for messages, reward in (([asked], 1), ([asked, tool], 1), ([tool], 0)):
+        assert VERIFIERS["fact"](messages, answer, reference).reward == reward

@@ -81,7 +81,7 @@ def fact(messages: Sequence[Message], answer: str, reference: Mapping[str, Any])
     if declined:
         return Score(WRONG, "it declines what is known")
     rivals = [str(one) for one in reference.get("rivals", ())]
-    asked = messages[-1].content if messages else ""
+    asked = next((one.content for one in reversed(messages) if one.role == "user"), "")
     holds = any(states(answer, one, rivals, asked) for one in _texts(reference, "answer"))
     return _right(holds, "it does not state the fact, or another with it")
 
