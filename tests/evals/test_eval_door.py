@@ -78,6 +78,7 @@ def test_sets_are_found_from_the_run_its_stages_and_their_models(run: Path) -> N
         (["--text", "missing.txt"], "missing.txt: no such file"),
         (["--task", "nothing"], "no such set or file"),
         (["--task", "facts_en", "--tool", "abacus"], "none called 'abacus'"),
+        (["--text", "x", "--tool", "calculator"], "--tool needs --task"),
         (["--task", "facts_en", "--tool", "calculator", "--form", "plain"], "calls no tool"),
     ],
 )

@@ -58,6 +58,8 @@ def command(
     """
     if bool(tasks) == bool(texts):
         raise InputError("fledge eval needs either --task or --text", remedy="name one of them")
+    if texts and tools:
+        raise InputError("--tool needs --task: texts are read, not asked", remedy="leave it away")
     progress = terminal_progress()
     if texts:
         rows = _texts(model, [Path(name) for name in (*texts, *more)], stride, progress)
