@@ -12,11 +12,14 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
+from fledge.client.echo import Echo
+from fledge.client.open import open_model
 from fledge.core.protocols import ChatModel
 from fledge.server.app import create_app
 from fledge.server.config import ServerConfig
 from fledge.server.desk import Desk
 from fledge.server.listen import DrainingServer, address, take_port
+from pico_model import write_pico_model
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -69,6 +72,24 @@ def start() -> Iterator[Start]:
     yield start_model
     for running in begun:
         running.stop()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> ChatModel:
+    """A pico model that chats, in this process."""
+    return open_model(str(write_pico_model(tmp_path_factory.mktemp("runs") / "pico")))
+
+
+@pytest.fixture(scope="module")
+def pico(start: Start, local: ChatModel) -> Running:
+    """A server of ``local``."""
+    return start(local)
+
+
+@pytest.fixture(scope="module")
+def echo(start: Start) -> Running:
+    """A server that says what it is told."""
+    return start(Echo())
 
 
 @pytest.fixture
