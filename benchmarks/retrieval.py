@@ -3,6 +3,7 @@
     python benchmarks/retrieval.py quality --out DIR [--embedder SPEC]... [--limit N]
     python benchmarks/retrieval.py support --out DIR [--embedder SPEC] [--write]
     python benchmarks/retrieval.py exactness --out DIR [--answers 5000]
+    python benchmarks/retrieval.py files --out DIR [--limit N]
 
 ``--corpus english|chinese|cranfield`` takes one of them; an index in DIR is used again.
 
@@ -15,7 +16,8 @@ other sets by the paragraph it was written for.  Intervals redraw articles.
 they are, and with every chunk taken away that holds some of the answer (of COVID-QA also with the
 whole paper taken away).  ``--write`` fits on all and replaces src/fledge/rag/support.json.
 ``exactness`` answers questions of all sets by all strategies that need no model and compares every
-citation with its document.
+citation with its document.  ``files`` writes a corpus and N of its questions, of all its sets in
+turn, as ``fledge rag compare`` takes them: DIR/texts/NAME and DIR/NAME.jsonl.
 """
 
 from __future__ import annotations
@@ -24,12 +26,14 @@ import argparse
 import io
 import json
 import os
+import random
 import re
 import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +89,7 @@ class Corpus:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("quality", "support", "exactness"))
+    parser.add_argument("what", choices=("quality", "support", "exactness", "files"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--embedder", action="append")
     parser.add_argument("--corpus", action="append", choices=tuple(CORPORA), help="default: all")
@@ -95,6 +99,10 @@ def main() -> None:
     asked = parser.parse_args()
     asked.corpus = asked.corpus or list(CORPORA)
     asked.out.mkdir(parents=True, exist_ok=True)
+    if asked.what == "files":
+        for name in asked.corpus:
+            as_files(name, CORPORA[name](), asked.out, asked.limit)
+        return
     done: list[dict[str, Any]] = []
     for spec in asked.embedder or ["none"]:
         done += {"quality": quality, "support": support, "exactness": exactness}[asked.what](
@@ -209,16 +217,39 @@ CORPORA: dict[str, Callable[[], Corpus]] = {
 }  # fmt: skip
 
 
-def built(
-    name: str, corpus: Corpus, spec: str, out: Path, size: int, outer: int | None = None
-) -> Path:
-    """The index of a corpus; made once.  ``outer``: tokens of larger chunks around the chunks."""
+def texts_of(name: str, corpus: Corpus, out: Path) -> Path:
+    """The folder with a corpus as files; written once."""
     texts = out / "texts" / name
     for path, text in corpus.files.items():
         file = texts / path
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8", newline="")
+    return texts
+
+
+def as_files(name: str, corpus: Corpus, out: Path, limit: int) -> None:
+    """A corpus and ``limit`` of its questions, drawn from its sets in turn, as files."""
+    texts_of(name, corpus, out)
+    drawn = [random.Random(0).sample(asked, len(asked)) for asked in corpus.sets.values()]
+    turns = [one for several in zip_longest(*drawn) for one in several if one is not None]
+    rows = [
+        {
+            "question": one.text,
+            "document": f"{name}/{one.label.document}",
+            "spans": one.label.spans,
+        }
+        for one in turns[:limit]
+    ]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (out / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def built(
+    name: str, corpus: Corpus, spec: str, out: Path, size: int, outer: int | None = None
+) -> Path:
+    """The index of a corpus; made once.  ``outer``: tokens of larger chunks around the chunks."""
+    texts = texts_of(name, corpus, out)
     folder = out / f"{name}-{spec.replace('/', '_')}-{size}{'-hierarchical' if outer else ''}"
     cut = {"strategy": "hierarchical", "sizes": [outer, size]} if outer else {"size": size}
     config = IndexConfig.model_validate({"input": [str(texts)], "embedder": spec, "split": cut})

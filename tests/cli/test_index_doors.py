@@ -114,7 +114,12 @@ def test_errors_name_the_remedy(tmp_path: Path, files: Path, capsys: Any) -> Non
     )  # fmt: skip
     assert "split.size = 200, now 50" in error
     assert "--force" in error
-    assert build(capsys, files, out, "--set", "split.size=50", "--force")["figures"]
+    (out / "calibration.json").write_text("{}")
+    words = ("--input", files, "--out", out, "--embedder", "none", "--set", "split.size=50")
+    with pytest.raises(SystemExit):
+        main([str(word) for word in ("index", "build", *words, "--force")])
+    assert "was of the former settings and is gone" in capsys.readouterr().err
+    assert not (out / "calibration.json").exists()
     error = fledge(capsys, "index", "remove", out, "nothing", code=2)
     assert "no document 'nothing'" in error
     error = fledge(

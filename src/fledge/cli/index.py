@@ -87,8 +87,9 @@ def _bring_up_to_date(config: Any, out: Path, *, force: bool, as_json: bool) -> 
     from fledge.cli.progress import terminal_progress
     from fledge.index.embed import default_cache, open_embedder
     from fledge.index.folder import build_index
+    from fledge.rag.calibration import FILE
 
-    calibration = out / "calibration.json"
+    calibration = out / FILE
     fitted = calibration.is_file()
     embedder = open_embedder(config.embedder, cache=default_cache())
     try:

@@ -43,7 +43,7 @@ _TOKEN = re.compile(rf"[{_UNSPACED}]+|" + _WORDS.replace("LETTER", _LETTER))
 _ASCII_TOKEN = re.compile(_WORDS.replace("LETTER", r"\w"), re.ASCII)
 """The same for texts without other characters, in half the time."""
 _RUN = re.compile(f"[{_UNSPACED}]")
-_FIRST_UNSPACED = min(_UNSPACED.replace("-", ""))
+_FIRST_UNSPACED = min(_UNSPACED.replace("-", ""))  # the hyphens mark ranges
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _PIECE = re.compile(r"\d+(?:[.,]\d+)*|(?:[^\W\d_]|[\u0900-\u0dff])+(?:['’][^\W\d_]+)*")
 _HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[A-Z]")
