@@ -224,6 +224,13 @@ def test_calculations_are_right_and_call_the_tool(
         value = right.get(sign) or Decimal(a) / Decimal(b)
         assert Decimal(tool["content"]) == value, row
         assert tool["content"] in said["content"]
+        if row["metadata"].get("attribute") in problems.REMEMBERED:
+            recalled = re.findall(r"\d+", call["content"])
+            known = [one for one in (a, b) if one not in re.findall(r"\d+", user["content"])]
+            assert known
+            assert set(known) <= set(recalled), "said before it is called with"
+        else:
+            assert call["content"] == ""
         if row["metadata"].get("attribute") in problems.GIVEN:
             numbers = re.findall(r"\d+", user["content"])
             assert a in numbers
