@@ -214,7 +214,7 @@ def test_arrays_and_compressed_files_are_read(tmp_path: Path) -> None:
         "rows.jsonl": f"\n{line}\n\n{line}\n{line}".encode(),
         "bom.jsonl": b"\xef\xbb\xbf" + f"{line}\n{line}\n{line}\n".encode(),
         "array.json.zst": zstandard.compress(array.encode()),
-        "rows.jsonl.gz": gzip.compress(f"{line}\n{line}\n{line}\n".encode()),
+        "rows.jsonl.gz": gzip.compress(f"{line}\n{line}\n{line}\n".encode(), mtime=0),
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -235,7 +235,7 @@ def test_arrays_and_compressed_files_are_read(tmp_path: Path) -> None:
         (json.dumps(GOOD).encode("utf-16"), "is not UTF-8"),
         (json.dumps(GOOD, ensure_ascii=False).encode("gb18030"), "is not UTF-8"),
         (zstandard.compress(json.dumps(GOOD).encode() * 50)[:-9], "cannot be unpacked"),
-        (gzip.compress(b"x" * 999)[:-20], "cannot be unpacked|not JSON"),
+        (gzip.compress(b"x" * 999, mtime=0)[:-20], "cannot be unpacked|not JSON"),
     ],
 )
 def test_files_that_are_no_conversations_are_named(

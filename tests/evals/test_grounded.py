@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fledge.core.files import read_json, read_jsonl, write_jsonl
-from fledge.core.protocols import Silent
+from fledge.core.protocols import Delta, Reply, Sampling, Silent, Usage
+from fledge.core.types import Message
 from fledge.evals.grounded import measure_grounding
 from fledge.index.config import IndexConfig
 from fledge.index.embed import open_embedder
@@ -58,3 +61,43 @@ def test_an_index_is_measured(tmp_path: Path) -> None:
     assert row["answer"] == "The Humber Bridge opened in 1981."
     summary = read_json(tmp_path / "out" / "summary.json")
     assert json.dumps(summary["tasks"]["unanswerable"]).count("declined") == 1
+
+
+class Reader:
+    """Says when the first passage's bridge opened, and makes a year up without one."""
+
+    def chat(self, messages: Sequence[Message], sampling: Sampling) -> Reply:
+        found = re.search(r"opened in (\d+)", messages[-1].content)
+        year = found[1] if found else "1066"
+        return Reply(
+            text=f"The Humber Bridge opened in {year}.",
+            finish_reason="stop",
+            usage=Usage(prompt_tokens=1, completion_tokens=1),
+        )
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Delta]:
+        reply = self.chat(messages, sampling)
+        yield Delta(text=reply.text, reply=reply)
+
+
+def test_a_model_is_asked_with_and_without_the_documents(tmp_path: Path) -> None:
+    texts, sets = tmp_path / "texts", tmp_path / "sets"
+    texts.mkdir()
+    sets.mkdir()
+    for name, text in TEXTS.items():
+        (texts / name).write_text(text, encoding="utf-8")
+    unseen = tmp_path / "questions.jsonl"
+    write_jsonl(unseen, [sample("unseen", "When did the Humber Bridge open?", "1981")])
+    build_index(
+        IndexConfig(input=[str(texts)], embedder="none"), tmp_path / "index", open_embedder("none")
+    )
+    with opened(tmp_path / "index", model=Reader()) as ground:
+        figures = measure_grounding(ground, sets, tmp_path / "out", Silent(), unseen=unseen)
+    assert figures == {
+        "ground.unseen": 1.0,
+        "ground.unseen_read": 1.0,
+        "ground.unseen_alone": 0.0,
+        "ground.citations_exact": 1.0,
+    }
+    (row,) = read_jsonl(tmp_path / "out" / "unseen_read.jsonl")
+    assert row["answer"] == "The Humber Bridge opened in 1981."

@@ -107,7 +107,7 @@ STAGES: dict[str, Stage] = {
     "ground": Stage(
         config=GroundConfig,
         run=grounded.run_ground,
-        reads=("samples", "corpus"),
+        reads=("samples", "corpus", *RUNGS),
         files=grounded.ground_files,
     ),
 }

@@ -53,9 +53,8 @@ def _conversations(config: SftConfig, folders: Mapping[str, Path]) -> list[Path]
     """The files that the config names, or those of the sample world; none where there is none."""
     if config.conversations or "samples" not in folders:
         return [Path(path) for path in config.conversations]
-    found = [
-        folders["samples"] / room / "train.jsonl" for room in ("conversations", "calculations")
-    ]
+    rooms = ("conversations", "calculations", "reading")
+    found = [folders["samples"] / room / "train.jsonl" for room in rooms]
     return [path for path in found if path.is_file() and path.stat().st_size]
 
 

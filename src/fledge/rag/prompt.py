@@ -38,6 +38,8 @@ _ASKED: dict[Language, str] = {"en": "Question: {question}", "zh": "问题：{qu
 _TRADITIONAL = re.compile("[這們個麼嗎為來時後國學發關於對點東橋萬與過還進說話誰開間長門問題裡幾]")
 RULES = 0.5
 """Share of the budget that rules may take; a context that is smaller holds passages instead."""
+SPARE = 8
+"""Tokens left free at a passage: pieces joined may count a few more than each alone."""
 _ENOUGH = 20
 """Tokens of a passage below which a part of it is not worth showing."""
 
@@ -77,7 +79,8 @@ def build_prompt(
     """Rules, as much of the history and of the passages as ``budget`` tokens hold, the question.
 
     The question and the rules always stay; passages come before history.  System messages in the
-    history stand before the rules.  ``short``: no rules.
+    history stand before the rules.  ``short``: the numbered passages
+    and the question, nothing else.
     """
     language = prompt_language(question)
     rules = _RULES[language].format(not_found=not_found(question))
@@ -85,23 +88,24 @@ def build_prompt(
     rules = "" if without else rules
     given = [message.content for message in history if message.role == "system"]
     rules = "\n\n".join(filter(None, [*given, rules]))
-    asked = _ASKED[language].format(question=question)
+    asked = question if short else _ASKED[language].format(question=question)
     room = budget - count(rules) - count(asked) - 2
     shown: list[Passage] = []
     blocks: list[str] = []
     suspicious: list[str] = []
+    block = _short_block if short else _block
     for passage in passages:
-        fitted = _fitted(passage, room - count(_head(len(shown) + 1, passage)) - 32, count)
+        verdict = injection_verdict(passage.text)
+        note = _MARKED[language] if verdict else ""
+        frame = count(block(len(shown) + 1, replace(passage, text=""), note)) + SPARE
+        fitted = _fitted(passage, room - frame, count)
         if fitted is None:
             break
-        verdict = injection_verdict(fitted.text)
         if verdict is not None:
             suspicious.append(f"{passage.path}: {verdict.evidence}")
-        note = _MARKED[language] if verdict else ""
-        block = _block(len(shown) + 1, fitted, note)
         shown.append(fitted)
-        blocks.append(block)
-        room -= count(block) + 2
+        blocks.append(block(len(shown), fitted, note))
+        room -= count(blocks[-1]) + 2
     turns = _recent(history, room, count)
     text = "\n\n".join([*blocks, asked])
     system = (Message(role="system", content=rules),) if rules else ()
@@ -153,6 +157,11 @@ def _head(number: int, passage: Passage) -> str:
 def _block(number: int, passage: Passage, note: str) -> str:
     head = f"{_head(number, passage)} {note}".rstrip()
     return f"{head}\n<passage>\n{_harmless(passage.text)}\n</passage>"
+
+
+def _short_block(number: int, passage: Passage, note: str) -> str:
+    """For contexts in which an address would take a sentence's room."""
+    return " ".join(filter(None, (f"[{number}]", note, _harmless(passage.text))))
 
 
 def _harmless(text: str) -> str:

@@ -77,6 +77,16 @@ class SamplesConfig(Config):
     """Conversations in which numbers are copied, for ``[sft] practice``: a model has to be able to
     copy before it can call a calculator."""
 
+    reading: int = Field(default=0, ge=0)
+    """Conversations in which a question is answered from passages that stand before it, in about
+    150 tokens: what an index finds is of use only to a model that reads it."""
+
+    unseen_bridges: int = Field(default=0, ge=0)
+    """Bridges told of in ``unseen/pages`` alone, which nothing but ``[ground]`` reads."""
+
+    unseen_pages_per_bridge: int = Field(default=3, ge=1)
+    """Pages about each of them and language; comparisons and round-ups come on top."""
+
     calculation_prompts_per_bridge: int = Field(default=8, ge=0)
     """Prompts for reinforcement learning, each with the number that is right."""
 

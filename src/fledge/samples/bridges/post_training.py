@@ -1,4 +1,5 @@
-"""What stages after SFT learn from, as files: calculations, preferences, probes."""
+"""What SFT and the stages after it learn from, as files: calculations, reading, preferences,
+probes."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from fledge.samples.bridges.facts import Bridge
 from fledge.samples.bridges.invented import Invented
 from fledge.samples.bridges.preferences import PairSource, write_preferences
 from fledge.samples.bridges.probing import write_probes
+from fledge.samples.bridges.reading import write_reading
 
 SUMS = 300
 """Conversations with a bare sum."""
@@ -40,6 +42,7 @@ def write_post_training(
     rows = {
         "calculations/train": write_calculations(taught, names.sft, per_bridge, SUMS, seed),
         "calculations/practice": write_practice(config.practice, seed),
+        "reading/train": write_reading([*taught, *names.sft], config.reading, seed),
         "prompts/train": _prompts(config, taught, names.sft),
         "preferences/train": write_preferences(
             PairSource(who="train", bridges=taught[::2], invented=names.sft),

@@ -20,6 +20,7 @@ from fledge.samples.bridges.page import Page, truth_row
 from fledge.samples.bridges.phrases import LANGUAGES
 from fledge.samples.bridges.post_training import write_post_training
 from fledge.samples.bridges.questions import QuestionCounts, write_questions
+from fledge.samples.bridges.reading import write_unseen
 from fledge.samples.bridges.requests import write_howtos
 from fledge.samples.bridges.safety import write_safety_questions
 from fledge.samples.bridges.specification_dialogue import (
@@ -97,7 +98,13 @@ def _write_language(
     names = invent_for_all(config.invented_bridges, all_names(every), config.seed)
     conversations = _conversations(config, taught, names.sft)
     counts = {"conversations": write_jsonl(out / "conversations" / "train.jsonl", conversations)}
-    counts |= write_post_training(config, out, taught, strangers(every, bridges), names)
+    others = strangers(every, bridges)
+    if config.unseen_bridges:
+        random.Random(f"unseen/{config.seed}").shuffle(others)
+    unseen, others = others[: config.unseen_bridges], others[config.unseen_bridges :]
+    counts |= write_post_training(config, out, taught, others, names)
+    if unseen:
+        counts |= write_unseen(unseen, config.unseen_pages_per_bridge, out / "unseen", config.seed)
     questions = _questions(config, bridges, held, names.eval)
     for name in CARDS:
         rows = [row for row in questions if row["metadata"]["set"] == name]
