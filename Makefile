@@ -9,7 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX),)
-PYTEST := $(BIN)/python -m pytest
+# Tests run in as many processes as there are cores, but not more than four:
+#   make test WORKERS=0    in one process, with output as it comes
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test test-all check clean
 

@@ -22,6 +22,7 @@ def stories(fledge_data: Path) -> list[str]:
     return [piece for piece in pieces if len(piece) > 100]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_tinystories_learns_its_excerpt(fledge_data: Path, tmp_path: Path) -> None:
     base = fledge_data / "checkpoints" / "tinystories-656k"

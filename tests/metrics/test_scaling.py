@@ -44,6 +44,7 @@ def test_a_law_without_noise_comes_back(
     assert found.loss(64e6, 32e6) == pytest.approx(law.loss(64e6, 32e6), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_intervals_hold_what_is_true_about_as_often_as_they_say() -> None:
     inside, predicted = [], []
     for seed in range(8):

@@ -354,6 +354,7 @@ def test_gradients_of_a_and_b_are_the_closed_form() -> None:
         torch.testing.assert_close(for_a, 2 * b.T @ whole, atol=2e-5, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_at_full_rank_it_comes_near_full_fine_tuning(
     base: Path, conversations: Path, tmp_path: Path
 ) -> None:

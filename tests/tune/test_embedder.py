@@ -157,6 +157,7 @@ def test_matryoshka_makes_short_vectors_do(files: list[Path], tmp_path: Path) ->
         run_embedder(files, tmp_path / "other", matryoshka=[32])
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_too(
     files: list[Path], trained: tuple[Path, Outcome], tmp_path: Path
 ) -> None:

@@ -79,8 +79,8 @@ def build_prompt(
     """Rules, as much of the history and of the passages as ``budget`` tokens hold, the question.
 
     The question and the rules always stay; passages come before history.  System messages in the
-    history stand before the rules.  ``short``: the numbered passages
-    and the question, nothing else.
+    history stand before the rules.  ``short``: the numbered passages and the question, nothing
+    else; so it is, too, where the rules would take more than ``RULES`` of the budget.
     """
     language = prompt_language(question)
     rules = _RULES[language].format(not_found=not_found(question))
@@ -88,12 +88,12 @@ def build_prompt(
     rules = "" if without else rules
     given = [message.content for message in history if message.role == "system"]
     rules = "\n\n".join(filter(None, [*given, rules]))
-    asked = question if short else _ASKED[language].format(question=question)
+    asked = question if without else _ASKED[language].format(question=question)
     room = budget - count(rules) - count(asked) - 2
     shown: list[Passage] = []
     blocks: list[str] = []
     suspicious: list[str] = []
-    block = _short_block if short else _block
+    block = _short_block if without else _block
     for passage in passages:
         verdict = injection_verdict(passage.text)
         note = _MARKED[language] if verdict else ""

@@ -80,6 +80,8 @@ def world_readme(
 - `conversations/train.jsonl`: conversations for fine-tuning, OpenAI `messages`.
 - `calculations/train.jsonl`: conversations that call a calculator; `calculations/tools.json`: the
   calculator's definition; `calculations/practice.jsonl`: numbers to be copied.
+- `reading/train.jsonl`: questions answered from passages that stand before them, or not there.
+- `unseen/pages/*.md`, `unseen/questions.jsonl`: bridges that nothing else tells of.
 - `prompts/train.jsonl`: prompts for reinforcement learning with what is right: the number of a
   calculation, a fact, or (`null`) nothing but a decline.
 - `preferences/train.jsonl`, `preferences/judge.jsonl`: pairs of answers about bridges, invented
