@@ -65,7 +65,8 @@ def finish(run: Path, name: str, outcome: Outcome, seconds: float = 2.0) -> Path
 
 
 def _fill(folder: Path, name: str) -> None:
-    writer = {"corpus": _corpus, "tokenizer": _tokenizer, "pretrain": _training, "evals": _evals}
+    writer = {"corpus": _corpus, "tokenizer": _tokenizer, "pretrain": _training, "evals": _evals,
+              "ground": _ground}  # fmt: skip
     if name in writer:
         writer[name](folder)
 
@@ -132,6 +133,22 @@ def _evals(folder: Path) -> None:
         tasks["later_task"] = figure
         rungs.append({"rung": rung, "stage": rung, "form": form, "tasks": tasks})
     write_json(folder / "summary.json", {"rungs": rungs})
+
+
+def _ground(folder: Path) -> None:
+    tasks = {}
+    for name, right in (("facts_en", True), ("unseen", True), ("unseen_read", True),
+                        ("unseen_alone", False)):  # fmt: skip
+        rows = [
+            {"id": f"u{i}", "language": "en", "question": "When?", "target": "1931",
+             "answer": f"{name} 1931 {EVIL}", "correct": right, "declined": False}
+            for i in range(20)
+        ]  # fmt: skip
+        write_jsonl(folder / "answers" / f"{name}.jsonl", rows)
+        figure = {"value": float(right), "ci95": [0.7, 1.0], "n": 20}
+        declined = {"metric": "over_refusal", "value": 0.05, "ci95": [0.0, 0.2], "n": 20}
+        tasks[name] = [{"metric": "exact_match", **figure}, declined]
+    write_json(folder / "answers" / "summary.json", {"tasks": tasks, "citations": 77})
 
 
 @pytest.fixture
@@ -248,3 +265,13 @@ def test_the_door_prints_the_path_or_the_figures(run: Path) -> None:
     assert shown.output == f"{run / 'report.html'}\n"
     as_json = CliRunner().invoke(command, [str(run), "--json"], catch_exceptions=False)
     assert json.loads(as_json.output) == read_json(run / "report.json")["figures"]
+
+
+def test_what_documents_answer_is_shown_where_a_run_has_it(run: Path) -> None:
+    assert "Documents that answer" not in read_page(write_report(run)).text
+    finish(run, "ground", Outcome(counts={"documents": 3}, figures={"ground.citations_exact": 1.0}))
+    page = read_page(write_report(run))
+    assert "77 citations were compared with their documents: 100.0\u00a0%" in page.text
+    assert page.text.count("unseen_read 1931") == 8
+    assert "Model alone" in page.text
+    assert "script" not in page.tags

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fledge.report.cells import answer, measure, shown, title, told
 from fledge.report.gather import RunFiles, StageFiles
 from fledge.report.html import Html, Number, element, join, table, term
-from fledge.report.svg import Step, interval_bar, step_chart
+from fledge.report.svg import Step, step_chart
 from fledge.report.words import (
     EVEN,
     LOWER_IS_BETTER,
@@ -83,7 +84,7 @@ def _plot(task: str, rungs: Sequence[Mapping[str, Any]]) -> Html:
             value=r["tasks"][task]["value"],
             low=r["tasks"][task]["ci95"][0],
             high=r["tasks"][task]["ci95"][1],
-            tip=f"{rung(r['rung'])}: {_told(r['tasks'][task], task)}",
+            tip=f"{rung(r['rung'])}: {told(r['tasks'][task], task)}",
             colour=COLOURS[i % len(COLOURS)],
         )
         for i, r in enumerate(rungs)
@@ -92,16 +93,9 @@ def _plot(task: str, rungs: Sequence[Mapping[str, Any]]) -> Html:
     arrow = " ↓" if task in LOWER_IS_BETTER else ""
     even = 0.5 if task in EVEN else None
     caption = element(
-        "figcaption", _title(task), arrow, " ", element("b", _shown(task, steps[-1].value))
+        "figcaption", title(task), arrow, " ", element("b", shown(task, steps[-1].value))
     )
     return element("figure", caption, step_chart(steps, most=_most(task, rungs), even=even))
-
-
-def _told(entry: Mapping[str, Any], task: str) -> str:
-    """A value with its interval in words."""
-    low, high = entry["ci95"]
-    between = f"{_shown(task, low)} to {_shown(task, high)}"
-    return f"{_shown(task, entry['value'])}, 95 % interval {between}, n = {entry['n']}"
 
 
 def _ladder(rungs: Sequence[Mapping[str, Any]]) -> Html:
@@ -110,11 +104,11 @@ def _ladder(rungs: Sequence[Mapping[str, Any]]) -> Html:
         arrow = " ↓" if task in LOWER_IS_BETTER else ""
         most = _most(task, rungs)
         cells = [
-            _cell(r["tasks"].get(task), task, COLOURS[i % len(COLOURS)], most)
+            measure(r["tasks"].get(task), task, COLOURS[i % len(COLOURS)], most)
             for i, r in enumerate(rungs)
         ]
         number = next((r["tasks"][task]["n"] for r in rungs if task in r["tasks"]), 0)
-        rows.append([join(_title(task), arrow), count(number), *cells])
+        rows.append([join(title(task), arrow), count(number), *cells])
     heads = ["Task", Number("n"), *[_rung_head(r) for r in rungs]]
     return table(heads, rows, class_="ladder many" if len(rungs) > MANY else "ladder")
 
@@ -129,22 +123,6 @@ def _most(task: str, rungs: Sequence[Mapping[str, Any]]) -> float:
     if task != "bits_per_byte":
         return 1.0
     return 1.05 * max(float(r["tasks"][task]["ci95"][1]) for r in rungs if task in r["tasks"])
-
-
-def _cell(entry: Mapping[str, Any] | None, task: str, colour: int, most: float) -> Html:
-    if entry is None:
-        return element("span", "–", class_="quiet")
-    low, high = entry["ci95"]
-    value, between = _shown(task, entry["value"]), f"{_shown(task, low)} to {_shown(task, high)}"
-    tip = _told(entry, task)
-    bar = interval_bar(entry["value"], low, high, tip=tip, colour=colour, most=most)
-    return element(
-        "span", element("b", value), bar, element("small", between), class_="measure", title=tip
-    )
-
-
-def _shown(task: str, value: float) -> str:
-    return f"{value:.3f}" if task == "bits_per_byte" else percent(value)
 
 
 def _by(rungs: Sequence[Mapping[str, Any]], key: str, english: str, chinese: str) -> Html | None:
@@ -162,22 +140,18 @@ def _by(rungs: Sequence[Mapping[str, Any]], key: str, english: str, chinese: str
 def _together(split: Mapping[str, Mapping[str, Any]]) -> Html:
     """Attributes down, tasks across, shares as shaded cells."""
     rows = dict.fromkeys(part for parts in split.values() for part in parts)
-    heads = ["Attribute", *[_title(task) for task in split]]
+    heads = ["Attribute", *[title(task) for task in split]]
     cells = [[name(row), *[_small(parts.get(row)) for parts in split.values()]] for row in rows]
     return table(heads, cells, class_="split")
 
 
 def _parts(task: str, parts: Mapping[str, Any], key: str) -> Html:
     label = language if key == "by_language" else name
-    rows = [[label(part), count(parts[part]["n"]), _cell(parts[part], task, 1, _top(task, parts))]
+    rows = [[label(part), count(parts[part]["n"]), measure(parts[part], task, 1, _top(task, parts))]
             for part in parts]  # fmt: skip
     heads = ["Part", Number("n"), "Bits per byte" if task == "bits_per_byte" else "Share right"]
     shown = table(heads, rows, class_="split")
-    return element("details", element("summary", _title(task)), shown)
-
-
-def _title(task: str) -> Html:
-    return term(*TASKS.get(task, (name(task), "")))
+    return element("details", element("summary", title(task)), shown)
 
 
 def _top(task: str, parts: Mapping[str, Any]) -> float:
@@ -234,7 +208,7 @@ def _answers(
     body = [_answer_row(row, lower) for row in [*_spread(wrong), *_spread(right)]]
     summary = element(
         "summary",
-        _title(task),
+        title(task),
         element("span", f" {count(len(right))} right, {count(len(wrong))} wrong", class_="quiet"),
     )
     return element("details", summary, table(heads, body, class_="answers"), open=first)
@@ -245,22 +219,13 @@ def _answer_row(
 ) -> list[Html]:
     lang = row.get("language") or None
     expected = row["target"] or "(declines 拒答)"
-    before = [_answer(answers.get(row["id"]), lang) for _, answers in lower]
+    before = [answer(answers.get(row["id"]), lang) for _, answers in lower]
     return [
         element("span", row["question"], lang=lang),
         element("span", expected, lang=lang),
         *before,
-        _answer(row, lang),
+        answer(row, lang),
     ]
-
-
-def _answer(row: Mapping[str, Any] | None, lang: str | None) -> Html:
-    if row is None:
-        return element("span", "–", class_="quiet")
-    mark = ("✓", "good", "right") if row["correct"] else ("✗", "bad", "wrong")
-    said = row["answer"] or f"(nothing: {row.get('finish_reason', '')})"
-    sign = element("span", mark[0], class_=f"mark {mark[1]}", title=mark[2])
-    return join(sign, element("span", said, lang=lang, class_="said", title=said))
 
 
 def _spread(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

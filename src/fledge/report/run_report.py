@@ -9,6 +9,7 @@ from pathlib import Path
 from fledge.core.files import write_json, write_text
 from fledge.report.corpus_section import corpus_section
 from fledge.report.gather import RunFiles, details, read_run
+from fledge.report.ground_section import ground_section
 from fledge.report.html import Html, element, join, term
 from fledge.report.ladder_section import answers_section, ladder_section
 from fledge.report.model_section import tokenizer_section
@@ -39,6 +40,7 @@ def render(run: RunFiles, figures: dict[str, float]) -> str:
         ("pipeline", "From pages to the assistant", "流程", pipeline(run)),
         ("ladder", "Evaluation ladder", "评测阶梯", ladder_section(run)),
         ("answers", "Answers", "回答样例", answers_section(run)),
+        *_optional("ground", "Documents that answer", "文档问答", ground_section(run)),
         ("corpus", "Corpus", "语料", corpus_section(run)),
         ("tokenizer", "Tokenizer", "分词器", tokenizer_section(run)),
         ("training", "Training", "训练", training_section(run)),
@@ -64,6 +66,13 @@ def render(run: RunFiles, figures: dict[str, float]) -> str:
                 " elsewhere. The same numbers for machines: report.json."),
     )  # fmt: skip
     return "<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n"
+
+
+def _optional(
+    anchor: str, english: str, chinese: str, content: Html | None
+) -> list[tuple[str, str, str, Html | None]]:
+    """A section that only some runs have."""
+    return [] if content is None else [(anchor, english, chinese, content)]
 
 
 def _navigation(sections: Sequence[tuple[str, str, str, Html | None]]) -> Html:
