@@ -88,14 +88,18 @@ def measure_grounding(
         if ground.model is not None:
             asking.ask(unseen, "unseen_read", asking.solver(_reader(ground)))
             asking.ask(unseen, "unseen_alone", remote_solver(ground.model, MOST_TOKENS))
+            beyond = sets / "unanswerable.jsonl"
+            if beyond.is_file():
+                asking.ask(beyond, "unanswerable_read", asking.solver(_reader(ground)))
     tasks: dict[str, Any] = {name: figures_of(rows, seed) for name, rows in asking.rows.items()}
     write_json(out / "summary.json", {"tasks": tasks, "citations": len(asking.citations)})
     return _figures(asking.rows, asking.citations)
 
 
 def _reader(ground: Grounding) -> Answerer:
-    """The model reads what was found, and nothing it writes is shown that no passage bears out."""
-    config = AnswerConfig(how="generate", rules="short", max_new_tokens=MOST_TOKENS)
+    """The model reads whatever was found and itself says when that does not answer; nothing it
+    writes is shown that no passage bears out."""
+    config = AnswerConfig(how="generate", rules="short", max_new_tokens=MOST_TOKENS, threshold=0.0)
     return ground.answerer(config=fitted(config, ground.model))
 
 
@@ -121,6 +125,7 @@ def _figures(rows_of: Mapping[str, Sequence[Row]], citations: Sequence[bool]) ->
         "unseen": share("correct", "unseen".__eq__),
         "unseen_read": share("correct", "unseen_read".__eq__),
         "unseen_alone": share("correct", "unseen_alone".__eq__),
+        "unanswerable_read": share("correct", "unanswerable_read".__eq__),
         "citations_exact": sum(citations) / len(citations) if citations else None,
     }
     return {f"ground.{name}": value for name, value in found.items() if value is not None}

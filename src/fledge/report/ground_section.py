@@ -13,6 +13,10 @@ from fledge.report.words import count, percent
 UNSEEN = {
     "unseen": ("Bridges that only documents tell of: quoted", "仅见于文档的桥梁：引用原句"),
     "unseen_read": ("… read by the model, with citations", "……由模型阅读并注明出处"),
+    "unanswerable_read": (
+        "Nobody knows: declined by the model that reads",
+        "无人知晓：模型阅读后拒答",
+    ),
     "unseen_alone": ("… the model without documents", "……模型没有文档"),
 }
 """Sets of questions about what no model of the run was trained on."""

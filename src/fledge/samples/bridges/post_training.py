@@ -42,7 +42,7 @@ def write_post_training(
     rows = {
         "calculations/train": write_calculations(taught, names.sft, per_bridge, SUMS, seed),
         "calculations/practice": write_practice(config.practice, seed),
-        "reading/train": write_reading([*taught, *names.sft], config.reading, seed),
+        "reading/train": write_reading([*taught, *names.sft, *strangers], config.reading, seed),
         "prompts/train": _prompts(config, taught, names.sft),
         "preferences/train": write_preferences(
             PairSource(who="train", bridges=taught[::2], invented=names.sft),
