@@ -47,7 +47,10 @@ def test_every_stage_left_a_manifest_and_no_partial(runs: Path) -> None:
 def test_the_documents_of_a_run_answer_with_citations(runs: Path) -> None:
     figures = json.loads((runs / "bridges" / "report.json").read_text())["figures"]
     assert figures["ground.citations_exact"] == 1.0
-    for name in ("facts_en", "facts_zh", "unanswerable", "over_refusal"):
+    for name in (
+        *("facts_en", "facts_zh", "unanswerable", "over_refusal"),
+        *("unseen", "unseen_read", "unseen_alone", "unanswerable_read"),
+    ):
         assert 0.0 <= figures[f"ground.{name}"] <= 1.0
     page = (runs / "bridges" / "report.html").read_text(encoding="utf-8")
     assert "after GRPO" in page  # the headline is of the last model, not of the documents

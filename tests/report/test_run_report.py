@@ -138,7 +138,7 @@ def _evals(folder: Path) -> None:
 def _ground(folder: Path) -> None:
     tasks = {}
     for name, right in (("facts_en", True), ("unseen", True), ("unseen_read", True),
-                        ("unseen_alone", False)):  # fmt: skip
+                        ("unanswerable_read", True), ("unseen_alone", False)):  # fmt: skip
         rows = [
             {"id": f"u{i}", "language": "en", "question": "When?", "target": "1931",
              "answer": f"{name} 1931 {EVIL}", "correct": right, "declined": False}

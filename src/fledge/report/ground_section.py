@@ -59,7 +59,7 @@ def _row(name: str, figures: list[Mapping[str, Any]]) -> list[Html | str]:
 
 def _answers(stage: StageFiles, tasks: Mapping[str, Any]) -> Html | None:
     """Some questions about unseen bridges, evenly spread, with what each way answered."""
-    ways = [name for name in UNSEEN if name in tasks]
+    ways = [name for name in UNSEEN_HEADS if name in tasks]
     found = {name: stage.rows(f"answers/{name}.jsonl") for name in ways}
     asked = found.get("unseen", [])
     if not asked:
