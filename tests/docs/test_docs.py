@@ -206,7 +206,7 @@ def _is_key(name: str) -> bool:
             *("extraction_f1", "language_accuracy", "pii_", "near_duplicate"),
             *("bytes_per_token", "bits_per_byte", "loss", "probe_"),
             *("accuracy", "prefers", "margin", "reward_", "brier", "calibration_error"),
-            *("facts_", "unanswerable", "over_refusal", "citations_exact"),
+            *("facts_", "unanswerable", "over_refusal", "citations_exact", "unseen"),
         )
     )
 
