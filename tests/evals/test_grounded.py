@@ -30,12 +30,20 @@ def sample(name: str, question: str, target: str, language: str = "en") -> dict[
     return {"id": f"{name}/{question}", "input": asked, "target": target, "metadata": metadata}
 
 
-def test_an_index_is_measured(tmp_path: Path) -> None:
+def index_of(tmp_path: Path) -> tuple[Path, Path]:
+    """An index of ``TEXTS`` without vectors, and an empty folder for sets."""
     texts, sets = tmp_path / "texts", tmp_path / "sets"
     texts.mkdir()
     sets.mkdir()
     for name, text in TEXTS.items():
         (texts / name).write_text(text, encoding="utf-8")
+    config = IndexConfig(input=[str(texts)], embedder="none")
+    build_index(config, tmp_path / "index", open_embedder("none"))
+    return tmp_path / "index", sets
+
+
+def test_an_index_is_measured(tmp_path: Path) -> None:
+    index, sets = index_of(tmp_path)
     questions = {
         "facts_en": [("When did the Humber Bridge open?", "1981", "en")],
         "facts_zh_hans": [("赵州桥是谁设计的？", "李春", "zh-Hans")],
@@ -46,9 +54,7 @@ def test_an_index_is_measured(tmp_path: Path) -> None:
     }
     for name, rows in questions.items():
         write_jsonl(sets / f"{name}.jsonl", (sample(name, *row) for row in rows))
-    config = IndexConfig(input=[str(texts)], embedder="none")
-    build_index(config, tmp_path / "index", open_embedder("none"))
-    with opened(tmp_path / "index") as ground:
+    with opened(index) as ground:
         figures = measure_grounding(ground, sets, tmp_path / "out", Silent())
     assert figures == {
         "ground.facts_en": 1.0,
@@ -81,19 +87,16 @@ class Reader:
 
 
 def test_a_model_is_asked_with_and_without_the_documents(tmp_path: Path) -> None:
-    texts, sets = tmp_path / "texts", tmp_path / "sets"
-    texts.mkdir()
-    sets.mkdir()
-    for name, text in TEXTS.items():
-        (texts / name).write_text(text, encoding="utf-8")
+    index, sets = index_of(tmp_path)
     unseen = tmp_path / "questions.jsonl"
     write_jsonl(unseen, [sample("unseen", "When did the Humber Bridge open?", "1981")])
-    build_index(
-        IndexConfig(input=[str(texts)], embedder="none"), tmp_path / "index", open_embedder("none")
-    )
-    with opened(tmp_path / "index", model=Reader()) as ground:
+    beyond = [("When did the Quagmire Viaduct open?", ""), ("Who paid for the oats?", "")]
+    write_jsonl(sets / "unanswerable.jsonl", (sample("unanswerable", *row) for row in beyond))
+    with opened(index, model=Reader()) as ground:
         figures = measure_grounding(ground, sets, tmp_path / "out", Silent(), unseen=unseen)
     assert figures == {
+        "ground.unanswerable": 1.0,
+        "ground.unanswerable_read": 0.5,  # 1066 is borne out by nothing; Humber's 1981 is
         "ground.unseen": 1.0,
         "ground.unseen_read": 1.0,
         "ground.unseen_alone": 0.0,

@@ -75,7 +75,8 @@ def measure_grounding(
 
     The ladder's questions (``sets``) are answered by quotations alone.  Those of ``unseen`` are
     about what only the documents tell: by quotations; where ``ground`` has a model, also by that
-    model with the passages before it, and without any.  ``citations_exact`` is the share of
+    model with the passages before it, and without any; with passages it is asked the ladder's
+    unanswerable ones, too.  ``citations_exact`` is the share of
     citations whose quotation is the document's text at its place.
     """
     asking = _Asking(ground=ground, out=out, progress=progress, limit=limit, seed=seed)
