@@ -274,4 +274,5 @@ def test_what_documents_answer_is_shown_where_a_run_has_it(run: Path) -> None:
     assert "77 citations were compared with their documents: 100.0\u00a0%" in page.text
     assert page.text.count("unseen_read 1931") == 8
     assert "Model alone" in page.text
+    assert "is the honest answer" in page.text
     assert "script" not in page.tags

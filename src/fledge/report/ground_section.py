@@ -41,6 +41,9 @@ def ground_section(run: RunFiles) -> Html | None:
     if exact is not None:
         note += f" {count(summary['citations'])} citations were compared with their documents:"
         note += f" {percent(exact)} stand there to the character."
+    if "unseen_alone" in summary["tasks"]:
+        note += " No model of this run was trained on the bridges that only documents tell of:"
+        note += " without documents a decline, though counted as not right, is the honest answer."
     rows = [_row(name, figures) for name, figures in summary["tasks"].items() if figures]
     heads = ["Questions", Number("n"), "Answered rightly", Number("Declined")]
     return join(
